@@ -1,0 +1,13 @@
+"""The error that a user of the engine can put right."""
+
+
+class EngineError(Exception):
+    """Bad input: what is wrong, where (file, key, byte offset), and what to do now. Everything else keeps its traceback."""
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.where, self.hint = where, hint
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.args[0]}" if self.where else str(self.args[0])
+        return f"{head}\n  hint: {self.hint}" if self.hint else head

@@ -1,0 +1,1 @@
+"""Contracts, falsification trials, evidence and the levels computed from it."""

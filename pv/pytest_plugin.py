@@ -1,0 +1,1 @@
+"""pytest plugin of pv: `pytest --falsify`."""
