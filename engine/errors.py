@@ -2,7 +2,7 @@
 
 
 class EngineError(Exception):
-    """Bad input: what is wrong, where (file, key, byte offset), and what to do now. Everything else keeps its traceback."""
+    """Bad input: what is wrong, where (file, key, byte offset), and what to do now. All else keeps its traceback."""
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(message)

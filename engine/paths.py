@@ -1,0 +1,49 @@
+"""Which execution path serves a command, chosen by name and never exchanged in silence."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import EngineError
+from engine.model import Model
+
+if TYPE_CHECKING:
+    from engine.reference import Tap
+
+NAMES = ("fast", "reference")
+
+
+class ExecutionPath(Protocol):
+    """What both paths offer."""
+
+    name: str
+    variant: str
+    model: Model
+
+    @property
+    def position(self) -> int: ...
+
+    def forward(self, tokens: Sequence[int], tap: "Tap | None" = None) -> NDArray[np.float32]: ...
+
+
+def open_path(model: Model, name: str, *, capacity: int, threads: int | None = None) -> ExecutionPath:
+    """The path of that name with an empty cache for `capacity` tokens; threads None: all cores (fast path only)."""
+    if name == "reference":
+        if threads is not None:
+            raise EngineError("the reference path runs on numpy's own threads", where="--threads", hint="leave it out")
+        from engine.reference import ReferencePath
+
+        return ReferencePath(model)
+    if name != "fast":
+        raise EngineError(f"unknown path {name!r}", where="--path", hint=f"one of: {', '.join(NAMES)}")
+    try:
+        from engine.fast import FastPath  # here, so that no other command waits for numba
+    except ImportError as error:
+        raise EngineError(
+            f"the fast path cannot be loaded: {error}",
+            where="--path",
+            hint="install numba for this Python, or ask for the slow path by name: --path reference",
+        ) from error
+    return FastPath(model, capacity=capacity, threads=threads)

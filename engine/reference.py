@@ -1,0 +1,123 @@
+"""The reference path: plain numpy in float64 over dequantised weights. Short, readable, slow; the oracle of the house.
+
+Architecture: Touvron et al. 2023 (Llama) and Yang et al. 2024 (Qwen2): pre-norm decoder, RMSNorm, rotary positions,
+grouped-query attention, SwiGLU.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.model import Model, Weight
+
+F64 = NDArray[np.float64]
+Tap = Callable[[str, int | None, NDArray[np.float32]], None]
+"""Called as tap(stage, layer, array), layer None for a whole-model stage; the array is only valid during the call."""
+
+
+class ReferencePath:
+    """Forward passes with a growing cache of keys and values; weights are dequantised at each use, to save memory."""
+
+    name = "reference"
+    variant = "numpy-float64"
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        c = model.config
+        self.keys = [np.empty((0, c.kv_heads, c.head_dim)) for _ in range(c.n_layers)]
+        self.values = [np.empty((0, c.kv_heads, c.head_dim)) for _ in range(c.n_layers)]
+
+    @property
+    def position(self) -> int:
+        """Number of tokens already in the cache."""
+        return self.keys[0].shape[0]
+
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite shows in the tap and in the logits
+    def forward(self, tokens: Sequence[int], tap: Tap | None = None) -> NDArray[np.float32]:
+        """Logits (vocab,) float32 of the last of `tokens`, which continue what the cache holds."""
+        c = self.model.config
+
+        def tapped(stage: str, layer: int | None, array: F64) -> F64:
+            if tap is not None:
+                tap(stage, layer, np.ascontiguousarray(array, dtype=np.float32))
+            return array
+
+        T, past = len(tokens), self.position
+        positions = np.arange(past, past + T)
+        visible = np.arange(past + T)[None, :] <= positions[:, None]  # (T, S)
+        embedding = self.model.embedding
+        rows = Weight(embedding.name, embedding.raw[np.asarray(tokens)], embedding.format, T, c.hidden)
+        x = tapped("embedding", 0, rows.dequantised().astype(np.float64))
+        for index, layer in enumerate(self.model.layers):
+            h = tapped("attn_norm", index, rmsnorm(x, layer.attn_norm, c.rms_eps))
+            qkv = np.concatenate([matmul(h, layer.q), matmul(h, layer.k), matmul(h, layer.v)], axis=1)
+            tapped("qkv_matmul", index, qkv)
+            if layer.qkv_bias is not None:
+                qkv = qkv + layer.qkv_bias
+            tapped("qkv_bias", index, qkv)
+            q, k, v = np.split(qkv, [c.q_width, c.q_width + c.kv_width], axis=1)
+            q = self.rotate(q.reshape(T, c.heads, c.head_dim), positions)
+            k = self.rotate(k.reshape(T, c.kv_heads, c.head_dim), positions)
+            tapped("q_post_rope", index, q.reshape(T, -1))
+            tapped("k_post_rope", index, k.reshape(T, -1))
+            keys = self.keys[index] = np.concatenate([self.keys[index], k])
+            values = self.values[index] = np.concatenate([self.values[index], v.reshape(T, c.kv_heads, c.head_dim)])
+            group = c.heads // c.kv_heads
+            scores = np.einsum("thd,shd->ths", q, np.repeat(keys, group, axis=1)) / np.sqrt(c.head_dim)
+            scores = tapped("attn_scores", index, np.where(visible[:, None, :], scores, -np.inf))
+            weights = tapped("attn_softmax", index, softmax(scores))
+            mixed = np.einsum("ths,shd->thd", weights, np.repeat(values, group, axis=1)).reshape(T, c.q_width)
+            tapped("attention", index, mixed)
+            x = x + tapped("attn_out", index, matmul(mixed, layer.attn_out))
+            tapped("post_attn_residual", index, x)
+            h = tapped("ffn_norm", index, rmsnorm(x, layer.ffn_norm, c.rms_eps))
+            gate = tapped("ffn_gate", index, matmul(h, layer.gate))
+            up = tapped("ffn_up", index, matmul(h, layer.up))
+            activated = tapped("ffn_silu", index, silu(gate))
+            product = tapped("ffn_swigl", index, activated * up)
+            x = x + tapped("ffn_out", index, matmul(product, layer.down))
+            tapped("post_ffn_residual", index, x)
+        normed = tapped("final_norm", None, rmsnorm(x, self.model.final_norm, c.rms_eps))
+        logits = tapped("lm_head", None, matmul(normed[-1:], self.model.output)[0])
+        return logits.astype(np.float32)
+
+    def rotate(self, x: F64, positions: NDArray[np.int64]) -> F64:
+        """Rotary positions on x (T, heads, head_dim): Su et al. 2021, in the pairing of the model's file."""
+        c = self.model.config
+        half = c.rope_dim // 2
+        frequencies = c.rope_base ** (-2.0 * np.arange(half) / c.rope_dim)
+        if self.model.rope_factors is not None:
+            frequencies = frequencies / self.model.rope_factors
+        angle = (positions[:, None] / c.rope_scale * frequencies)[:, None, :]  # (T, 1, half)
+        even, odd = (slice(0, c.rope_dim, 2), slice(1, c.rope_dim, 2))
+        first, second = (even, odd) if c.pairing == "adjacent" else (slice(0, half), slice(half, c.rope_dim))
+        turned = x.copy()
+        turned[..., first] = x[..., first] * np.cos(angle) - x[..., second] * np.sin(angle)
+        turned[..., second] = x[..., first] * np.sin(angle) + x[..., second] * np.cos(angle)
+        return turned
+
+
+def matmul(x: F64, weight: Weight) -> F64:
+    """x (T, columns) times the transposed weight (rows, columns): (T, rows)."""
+    product: F64 = x @ weight.dequantised().astype(np.float64).T
+    return product
+
+
+def rmsnorm(x: F64, gain: NDArray[np.float32], eps: float) -> F64:
+    """Each row of x (T, D) over its root mean square, times gain (D,): Zhang and Sennrich 2019."""
+    normed: F64 = x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + eps) * gain
+    return normed
+
+
+def softmax(scores: F64) -> F64:
+    """Over the last axis; -inf weighs nothing. Each row has at least one finite score: a token sees itself."""
+    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights: F64 = raised / raised.sum(axis=-1, keepdims=True)
+    return weights
+
+
+def silu(x: F64) -> F64:
+    """x times the logistic function of x (Elfwing et al. 2018), in the form that does not overflow."""
+    small = np.exp(-np.abs(x))
+    return x * np.where(x >= 0, 1.0, small) / (1.0 + small)

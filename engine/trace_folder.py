@@ -1,0 +1,275 @@
+"""The trace folder: tensor files as they lie on disk, and the manifest that says what they are.
+
+    <folder>/layer-<N>/<stage>.bin    a stage of layer N; the embedding lies in layer-0
+    <folder>/<stage>.bin              a stage of the whole model
+    <folder>/manifest.json            format "aprt-trace/1", written last
+
+The manifest holds no time, host or thread count: the same run gives the same bytes again.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import aprt
+from engine.errors import EngineError
+from engine.stages import ORDER, WHOLE
+
+FORMAT = "aprt-trace/1"
+MANIFEST = "manifest.json"
+PATHS = ("reference", "fast")
+_AGAIN = "write the folder again with `apr trace`"
+_NAMES: dict[type, str] = {str: "text", int: "an integer", list: "a list", dict: "an object"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TracedModel:
+    """The model that ran: its name, the sha256 of its file (64 hex digits), its architecture, for example "qwen2"."""
+
+    name: str
+    sha256: str
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor file of a trace: its path relative to the folder, and what it holds (layer None: whole model)."""
+
+    file: str
+    stage: str
+    layer: int | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Where the tensors of a trace come from, as manifest.json says it.
+
+    engine   version of the package that ran
+    tokens   ids of the prompt, in order
+    path     "reference" or "fast": the execution path that served
+    variant  the kernel variant that served
+    tensors  in the order of execution
+    """
+
+    engine: str
+    model: TracedModel
+    prompt: str
+    tokens: tuple[int, ...]
+    path: str
+    variant: str
+    tensors: tuple[Entry, ...]
+
+
+def stage_path(folder: Path, stage: str, layer: int | None) -> Path:
+    """Where a stage's tensor lies. Raises ValueError for an unknown stage, or a layer where none belongs."""
+    if stage not in ORDER:
+        raise ValueError(f"unknown stage {stage!r}")
+    if (layer is None) != (stage in WHOLE):
+        raise ValueError(f"stage {stage!r} takes {'no' if stage in WHOLE else 'a'} layer, not {layer}")
+    return folder / f"{stage}.bin" if layer is None else folder / f"layer-{layer}" / f"{stage}.bin"
+
+
+def default_folder(model: Path) -> Path:
+    """Where a trace goes when no folder is named: <model-stem>-trace in the current one."""
+    return Path(f"{model.stem}-trace")
+
+
+def execution_order(stage: str, layer: int | None) -> tuple[bool, int, int, str]:
+    """Sort key of tensors: layer by layer, stage by stage, the whole model's last; unknown stages after known ones."""
+    return layer is None, layer or 0, ORDER.get(stage, len(ORDER)), stage
+
+
+class TraceWriter:
+    """Writes what is selected of a forward pass into a folder: pass `tap` to the model, then call `finish`.
+
+    The folder is made when missing and never cleaned. Files of an earlier trace may stay, but the manifest names only
+    those of this run, and an earlier manifest is removed before the first tensor is written: an interrupted run
+    leaves none.
+    """
+
+    def __init__(self, folder: Path, *, stages: Collection[str], layers: Collection[int]) -> None:
+        """Make the folder.
+
+        stages  names out of engine.stages.NAMES
+        layers  the selected layers, for stages that belong to one
+
+        Raises EngineError when nothing is selected or the folder cannot be made.
+        """
+        self.folder = folder
+        self._selected = _selection(stages, layers)
+        self._entries: dict[tuple[str, int | None], Entry] = {}
+        if not self._selected:
+            raise EngineError(
+                "the selected stages have no tensor in the selected layers",
+                hint="the embedding lies in layer 0: select that layer, or another stage",
+            )
+        _make_folder(folder)
+
+    def tap(self, stage: str, layer: int | None, array: NDArray[np.float32]) -> None:
+        """Write the tensor at once if it is selected; the caller may reuse the array.
+
+        Raises ValueError when a tensor comes twice, TypeError when it is not float32, EngineError when it cannot be
+        written.
+        """
+        if (stage, layer) not in self._selected:
+            return
+        if (stage, layer) in self._entries:
+            raise ValueError(f"stage {stage!r} of layer {layer} was traced twice: run the prompt in one piece")
+        if not self._entries:
+            _remove_manifest(self.folder)
+        path = stage_path(self.folder, stage, layer)
+        _make_folder(path.parent)
+        aprt.write_tensor(path, layer, array)
+        file = path.relative_to(self.folder).as_posix()
+        self._entries[stage, layer] = Entry(file, stage, layer, tuple(array.shape))
+
+    def finish(
+        self, *, engine: str, model: Mapping[str, str], prompt: str, tokens: Iterable[int], path: str, variant: str
+    ) -> Manifest:
+        """Write the manifest and return it; its fields are those of Manifest, those of model of TracedModel.
+
+        Raises EngineError when a selected tensor never came (a partial trace gets no manifest), or a field is not as
+        read_manifest demands it.
+        """
+        missing = sorted(self._selected - self._entries.keys(), key=lambda key: execution_order(*key))
+        if missing:
+            stage, layer = missing[0]
+            owner = "the whole model" if layer is None else f"layer {layer}"
+            raise EngineError(
+                f"{len(missing)} of {len(self._selected)} selected tensors were not traced, first {stage} of {owner}",
+                where=str(self.folder),
+                hint="select layers that the model has (`apr inspect` counts them)",
+            )
+        entries = sorted(self._entries.values(), key=lambda entry: execution_order(entry.stage, entry.layer))
+        document = {
+            "format": FORMAT,
+            "engine": engine,
+            "model": dict(model),
+            "prompt": prompt,
+            "tokens": list(tokens),
+            "path": path,
+            "variant": variant,
+            "tensors": [
+                {"file": entry.file, "stage": entry.stage, "layer": entry.layer, "shape": list(entry.shape)}
+                for entry in entries
+            ],
+        }
+        file = self.folder / MANIFEST
+        manifest = _checked(document, str(file))
+        # ASCII, sorted and indented: the same on every machine, and a change shows as one line
+        aprt.replace_file(file, ((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"),))
+        return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check <folder>/manifest.json.
+
+    Raises EngineError when it cannot be read, is not JSON of format "aprt-trace/1", misses a key or has a value of
+    the wrong type, names a tensor twice, or places one elsewhere than stage_path does (so none lies outside).
+    """
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise EngineError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError too
+        raise EngineError(f"not JSON: {error}", where=str(path), hint=_AGAIN) from error
+    return _checked(document, str(path))
+
+
+def _selection(stages: Collection[str], layers: Collection[int]) -> frozenset[tuple[str, int | None]]:
+    selected: set[tuple[str, int | None]] = set()
+    for stage in stages:
+        if stage in WHOLE:
+            selected.add((stage, None))
+        elif stage == "embedding":
+            selected.update((stage, layer) for layer in layers if layer == 0)
+        else:
+            selected.update((stage, layer) for layer in layers)
+    return frozenset(selected)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EngineError(
+            f"the folder cannot be made: {error.strerror or error}",
+            where=str(folder),
+            hint="choose another folder with --output",
+        ) from error
+
+
+def _remove_manifest(folder: Path) -> None:
+    try:
+        (folder / MANIFEST).unlink(missing_ok=True)
+    except OSError as error:
+        raise EngineError(
+            f"the manifest of an earlier trace cannot be removed: {error.strerror or error}",
+            where=str(folder / MANIFEST),
+            hint="choose another folder with --output",
+        ) from error
+
+
+def _checked(document: Any, where: str) -> Manifest:
+    """The manifest in a parsed document, or an EngineError that names the first thing that is wrong with it."""
+    try:
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            found = document.get("format") if isinstance(document, dict) else document
+            raise ValueError(f"the format is {found!r:.80}, not {FORMAT!r}")
+        model, tokens = _value(document, "model", dict), _value(document, "tokens", list)
+        entries = [_entry(item) for item in _value(document, "tensors", list)]
+        manifest = Manifest(
+            engine=_value(document, "engine", str),
+            model=TracedModel(*(_value(model, key, str) for key in ("name", "sha256", "architecture"))),
+            prompt=_value(document, "prompt", str),
+            tokens=tuple(tokens),
+            path=_value(document, "path", str),
+            variant=_value(document, "variant", str),
+            tensors=tuple(sorted(entries, key=lambda entry: execution_order(entry.stage, entry.layer))),
+        )
+        if not tokens or not all(type(token) is int and token >= 0 for token in tokens):
+            raise ValueError(f"tokens must be a list of ids, not {tokens!r:.80}")
+        if manifest.path not in PATHS:
+            raise ValueError(f"path must be one of {', '.join(PATHS)}, not {manifest.path!r:.80}")
+        if re.fullmatch("[0-9a-f]{64}", manifest.model.sha256) is None:
+            raise ValueError(f"sha256 must be 64 hex digits, not {manifest.model.sha256!r:.80}")
+        if len({entry.file for entry in entries}) < len(entries):
+            raise ValueError("a tensor is listed twice")
+    except ValueError as error:
+        raise EngineError(str(error), where=where, hint=_AGAIN) from error
+    return manifest
+
+
+def _entry(item: Any) -> Entry:
+    if not isinstance(item, dict):
+        raise ValueError(f"a tensor must be an object, not {item!r:.80}")
+    file, stage, shape = _value(item, "file", str), _value(item, "stage", str), _value(item, "shape", list)
+    layer = None if item.get("layer", 0) is None else _value(item, "layer", int)
+    if stage not in ORDER:
+        raise ValueError(f"unknown stage {stage!r:.80}")
+    if not shape or not all(type(length) is int and length > 0 for length in shape):
+        raise ValueError(f"shape must be a list of positive integers, not {shape!r:.80}")
+    if (layer is None) != (stage in WHOLE) or (layer is not None and layer < 0):
+        raise ValueError(f"stage {stage} cannot belong to layer {layer}")
+    place = stage_path(Path(), stage, layer).as_posix()
+    if file != place:  # whatever else it names could lie outside the folder
+        raise ValueError(f"the file of {stage} must be {place!r}, not {file!r:.80}")
+    return Entry(file, stage, layer, tuple(shape))
+
+
+def _value(mapping: dict[str, Any], key: str, kind: type[T]) -> T:
+    if key not in mapping:
+        raise ValueError(f"the key {key!r} is missing")
+    value = mapping[key]
+    if type(value) is not kind:  # not isinstance: true is no integer
+        raise ValueError(f"{key} must be {_NAMES[kind]}, not {value!r:.80}")
+    return value
