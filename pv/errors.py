@@ -2,7 +2,7 @@
 
 
 class PvError(Exception):
-    """Something the user can put right: what is wrong, where, and what to do now. Everything else keeps its traceback."""
+    """Something the user can put right: what is wrong, where, and what to do now. All else keeps its traceback."""
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(message)

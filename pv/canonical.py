@@ -1,0 +1,81 @@
+"""Canonical JSON (RFC 8785), so that one value has one sequence of bytes and one digest.
+
+JSON has no NaN and no infinities. `encode` writes them as the texts "NaN", "Infinity" and "-Infinity"; it stands at the
+boundary of a record, and nothing turns the texts back into numbers.
+"""
+
+import hashlib
+import json
+import math
+from typing import Any, TypeAlias
+
+from pv.errors import PvError
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+EXACT = 2**53 - 1  # RFC 8785 numbers are IEEE doubles: a larger integer would lose digits without a word
+
+
+def encode(value: Any, *, where: str = "") -> Json:
+    """The JSON value of None, bools, numbers, text, lists, tuples and mappings with text keys.
+
+    Non-finite floats become texts, lone surrogates become backslash escapes. PvError for an integer beyond 2^53 - 1,
+    a key that is no text, and any other type.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, int):
+        if abs(value) > EXACT:
+            raise PvError(f"{value} is not exact as a JSON number", where=where, hint="write it as text, in quotes")
+        return int(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, (list, tuple)):
+        return [encode(element, where=where) for element in value]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise PvError(f"the key {key!r} is no text", where=where, hint="put it in quotes")
+        return {str(encode(key)): encode(element, where=where) for key, element in value.items()}
+    raise PvError(f"{type(value).__name__} has no place in JSON", where=where)
+
+
+def canonical(value: Any, *, where: str = "") -> bytes:
+    """RFC 8785 bytes of `encode(value)`."""
+    import rfc8785
+
+    return bytes(rfc8785.dumps(encode(value, where=where)))
+
+
+def parse(data: bytes) -> Json:
+    """The value of canonical bytes. ValueError for anything that is not JSON, a duplicate key, or a NaN literal."""
+
+    def integer(digits: str) -> int | float:
+        number = int(digits) if len(digits) <= 17 else 2**60
+        return number if abs(number) <= EXACT else float(digits)  # 1e20 is written 100000000000000000000
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        mapping = dict(pairs)
+        if len(mapping) != len(pairs):
+            raise ValueError("a key stands twice")
+        return mapping
+
+    def refuse(literal: str) -> float:
+        raise ValueError(f"{literal} is not JSON")
+
+    value: Json = json.loads(data.decode("utf-8"), parse_int=integer, object_pairs_hook=unique, parse_constant=refuse)
+    return value
+
+
+def sha256(data: bytes) -> str:
+    """Digest in lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(value: Any, *, where: str = "") -> str:
+    """sha256 of the canonical bytes."""
+    return sha256(canonical(value, where=where))

@@ -1,0 +1,272 @@
+"""Where a project keeps what: [tool.pv] of pyproject.toml, and its registry of models.
+
+[tool.pv]
+contracts = "contracts"             # folder of contracts
+evidence = "evidence"               # folder of statements
+models = "models/registry.yaml"     # models by name; none by default
+first-party = ["mypackage"]         # packages whose code counts as ours; default: those in the root and in src/
+"""
+
+import functools
+import hashlib
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pv.errors import PvError
+
+if TYPE_CHECKING:
+    from pv.yaml_loader import Document
+
+KEYS = ("contracts", "evidence", "models", "first-party")
+ENTRY = "an entry has about, licence, sha256, size, and either file or pypi: {requirement, member}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A project as pv sees it; every path is absolute.
+
+    models       the registry file, or None where no model is registered
+    first_party  names of top-level packages and modules
+    scripts      the project's console scripts: (command, module)
+    """
+
+    root: Path
+    contracts: Path
+    evidence: Path
+    models: Path | None = None
+    first_party: tuple[str, ...] = ()
+    scripts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The folders in which first-party modules are looked for, in this order."""
+        return tuple(folder for folder in (self.root, self.root / "src") if folder.is_dir())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredModel:
+    """A model by name: what its file must be (size in bytes), and where it lies, or will lie once it is pulled."""
+
+    name: str
+    sha256: str
+    size: int
+    path: Path
+
+
+def find(start: Path) -> Config:
+    """The project around `start`: the nearest pyproject.toml with [tool.pv], not beyond the repository's root.
+
+    Without one, defaults for the nearest folder that holds a pyproject.toml or a .git, else for `start` itself.
+    PvError for a pyproject.toml that does not parse, and for an unknown key or a wrong type in [tool.pv].
+    """
+    start = start.resolve()
+    if not start.is_dir():
+        start = start.parent
+    nearest: tuple[Path, dict[str, Any]] | None = None
+    for folder in (start, *start.parents):
+        file = folder / "pyproject.toml"
+        if file.is_file():
+            content = _toml(file)
+            if "pv" in content.get("tool", {}):
+                return _config(folder, content)
+            nearest = nearest or (folder, content)
+        if (folder / ".git").exists():
+            nearest = nearest or (folder, {})
+            break
+    return _config(*(nearest or (start, {})))
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PvError(f"cannot be read: {error}", where=str(file)) from None
+
+
+def _config(root: Path, content: dict[str, Any]) -> Config:
+    where = str(root / "pyproject.toml")
+    table = content.get("tool", {}).get("pv", {})
+    if not isinstance(table, dict):
+        raise PvError("[tool.pv] must be a table", where=where)
+    for key in table:
+        if key not in KEYS:
+            raise PvError(f"[tool.pv] has no key {key!r}", where=where, hint=_near(key, KEYS))
+
+    def text(key: str, default: str | None) -> Path | None:
+        value = table.get(key, default)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value.strip():
+            raise PvError(f"[tool.pv] {key} must be a path, not {value!r}", where=where)
+        return root / value
+
+    names = table.get("first-party")
+    if names is None:
+        names = _packages(root)
+    elif not isinstance(names, list) or not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise PvError(
+            f"[tool.pv] first-party must be a list of names of top-level packages, not {names!r}", where=where
+        )
+    project = content.get("project", {})
+    scripts = project.get("scripts", {}) if isinstance(project, dict) else {}
+    contracts, evidence = text("contracts", "contracts"), text("evidence", "evidence")
+    assert contracts is not None
+    assert evidence is not None
+    return Config(
+        root=root,
+        contracts=contracts,
+        evidence=evidence,
+        models=text("models", None),
+        first_party=tuple(sorted(set(names))),
+        scripts=tuple(
+            sorted((name, target.partition(":")[0]) for name, target in scripts.items() if isinstance(target, str))
+        ),
+    )
+
+
+def _packages(root: Path) -> list[str]:
+    """Names of the modules and of the folders with modules that lie in the root or in src/."""
+    found = []
+    for folder in (root, root / "src"):
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+            name = entry.stem if entry.suffix == ".py" and entry.is_file() else entry.name
+            package = entry.is_dir() and any(entry.glob("*.py"))
+            if name.isidentifier() and (package or name != entry.name):
+                found.append(name)
+    return found
+
+
+def registry(config: Config) -> dict[str, RegisteredModel]:
+    """The registered models by name; empty where the project has no registry. PvError where one is wrong."""
+    if config.models is None:
+        return {}
+    return dict(_registry(config.models, _stamp(config.models), cache_folder()))
+
+
+@functools.cache
+def _registry(file: Path, stamp: tuple[int, ...], cache: Path) -> dict[str, RegisteredModel]:
+    from pv.yaml_loader import load
+
+    where = str(file)
+    document = load(file.read_bytes(), where)
+    if not isinstance(document.value, dict) or not document.value:
+        raise PvError("a registry maps names of models to what they are", where=where)
+    known = {name: _registered(name, document, file, cache) for name in document.value}
+    owners: dict[Path, str] = {}
+    for name, model in known.items():
+        other = owners.setdefault(model.path, name)
+        if other != name:  # each would take the other's file for a wrong one
+            raise PvError(f"model {name!r}: its file {model.path.name} is that of {other!r}", where=where)
+    return known
+
+
+def _registered(name: str, document: "Document", file: Path, cache: Path) -> RegisteredModel:
+    """One entry, held to the same form as by the command that pulls models, which reads the same page."""
+
+    def require(ok: bool, what: str) -> None:
+        if not ok:
+            raise PvError(f"model {name!r}: {what}", where=str(file), hint=ENTRY)
+
+    def text(*place: str) -> str:
+        """A scalar as it was written: a digest of nothing but digits is not a number. Empty for anything else."""
+        value: Any = document.value
+        for step in place:
+            value = value[step]
+        written = value if isinstance(value, str) else document.source(place)
+        return written or ""
+
+    require(re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) is not None, "the name must be of a-z, 0-9, '.', '_' and '-'")
+    entry = document.value[name]
+    require(isinstance(entry, dict), "must be a mapping")
+    sources = entry.keys() & {"file", "pypi"}
+    require(len(sources) == 1, "must have either file or pypi")
+    wrong = sorted(entry.keys() ^ {"about", "licence", "sha256", "size", *sources})
+    require(not wrong, f"missing or unknown: {', '.join(wrong)}")
+    for key in ("about", "licence"):
+        require(text(name, key) != "", f"{key} must be a text")
+    sha256, size = text(name, "sha256"), text(name, "size")
+    require(re.fullmatch(r"[0-9a-f]{64}", sha256) is not None, "sha256 must be 64 hexadecimal digits in lower case")
+    require(re.fullmatch(r"[1-9][0-9]{0,15}", size) is not None, f"size must be a number of bytes, not {size!r}")
+    if "file" in sources:
+        folder, base = file.parent, text(name, "file")
+    else:
+        pypi = entry["pypi"]
+        whole = isinstance(pypi, dict) and pypi.keys() == {"requirement", "member"}
+        require(whole, "pypi must be a mapping of requirement and member, the file's path in the wheel")
+        pinned = re.fullmatch(
+            r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*", text(name, "pypi", "requirement")
+        )
+        require(pinned is not None, "the requirement must be name==version")
+        folder, base = cache, text(name, "pypi", "member").rpartition("/")[2]
+    named = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*\.gguf", base)
+    require(named is not None, f"{base!r} must be the name of a GGUF file, without folders")
+    return RegisteredModel(name=name, sha256=sha256, size=int(size), path=folder / base)
+
+
+def registered(config: Config, name: str, *, where: str = "") -> RegisteredModel:
+    """The model called `name`. PvError, naming `where`, if the registry has none."""
+    models = registry(config)
+    if name in models:
+        return models[name]
+    known = _near(name, tuple(models)) if config.models else "name a registry: [tool.pv] models = .. in pyproject.toml"
+    raise PvError(f"no model {name!r} in the registry", where=where, hint=known)
+
+
+def cache_folder() -> Path:
+    """Where pulled models lie: $PV_MODELS, else the user's cache."""
+    chosen = os.environ.get("PV_MODELS")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("pv-contracts")) / "models"
+
+
+def locate(model: RegisteredModel) -> Path | None:
+    """The model's file with its digest verified, or None where it is not on this machine.
+
+    PvError for a file in its place that has other bytes: a trial on it would be evidence about another model.
+    """
+    path, found = model.path, ""
+    if not path.is_file():
+        return None
+    stamp = _stamp(path)
+    if stamp[0] != model.size:
+        found = f"{stamp[0]} bytes, registered {model.size}"
+    elif (digest := _sha256(path, stamp)) != model.sha256:
+        found = f"sha256 {digest[:12]}.., registered {model.sha256[:12]}.."
+    if found:
+        raise PvError(
+            f"is not the registered {model.name}: {found}",
+            where=str(path),
+            hint="remove it and obtain it again, or register what it is if the model is meant to change",
+        )
+    return path
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise PvError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+
+
+@functools.cache
+def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
+    """Digest of the file; the stamp makes a changed file another key."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise PvError(f"cannot be read: {error.strerror}", where=str(path)) from None
+
+
+def _near(name: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"

@@ -1,0 +1,248 @@
+"""A contract as a value: what it promises, and the falsification tests that try to break it.
+
+Reading is lenient where rules are strict: a value of the wrong type reads as if it were missing, pv.rules reports it,
+and the document keeps every key, known or not, with its place.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pv import yaml_loader
+from pv.errors import PvError
+from pv.shapes import described
+from pv.vocabulary import SPELLINGS
+from pv.yaml_loader import Document, Position, YamlError
+from pv.yaml_loader import Path as Place
+
+TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+"""module:function"""
+
+
+class ContractError(PvError):
+    """A file that holds no contract at all: unreadable, empty, no YAML, or no mapping."""
+
+
+class UnreadableError(ContractError):
+    """A file that cannot be read, or that holds nothing: neither accepted nor rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A mapping in the document, with its place."""
+
+    document: Document
+    place: Place
+    raw: Mapping[str, Any]
+
+    def key(self, name: str) -> str:
+        """The spelling of `name` that the entry uses; `name` itself where it has none."""
+        return next((spelling for spelling in SPELLINGS.get(name, (name,)) if spelling in self.raw), name)
+
+    def at(self, name: str) -> Place:
+        """Place of a key's value. One that is missing has no position of its own, and takes the entry's."""
+        return (*self.place, self.key(name))
+
+    def text(self, name: str) -> str:
+        """The text under a key, as it was written where it is a number or a boolean. Empty if missing or no scalar."""
+        key = self.key(name)
+        return _text(self.document, (*self.place, key), self.raw.get(key))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """The texts in the list under a key; items that are none are left out."""
+        key = self.key(name)
+        items = self.raw.get(key)
+        if not isinstance(items, list):
+            return ()
+        found = [_text(self.document, (*self.place, key, index), item) for index, item in enumerate(items)]
+        return tuple(text for text in found if text)
+
+    def entry(self, name: str) -> "Entry | None":
+        """The mapping under a key."""
+        raw = self.raw.get(name)
+        return Entry(self.document, (*self.place, name), raw) if isinstance(raw, dict) else None
+
+    def entries(self, name: str) -> Iterator["Entry"]:
+        """The mappings in the list under a key; items that are none are left out."""
+        items = self.raw.get(name)
+        for index, raw in enumerate(items if isinstance(items, list) else ()):
+            if isinstance(raw, dict):
+                yield Entry(self.document, (*self.place, name, index), raw)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """How far a measurement may go, and why that far; limit is None where the contract gives no number."""
+
+    metric: str
+    limit: float | None
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FalsificationTest:
+    """One promise, and what tries to break it.
+
+    index       place in the list falsification_tests
+    falsifiers  role -> 'module:function'
+    covers      'document' if the promise is about the whole contract; None if about what the test names
+    status      the level that the contract states, as written; None where it states none
+    raw         the mapping as read, with every key
+    """
+
+    id: str
+    index: int
+    position: Position
+    entry: Entry
+    rule: str
+    prediction: str
+    test: str
+    if_fails: str
+    binds_to: str
+    obligations: tuple[str, ...]
+    falsifiers: Mapping[str, str]
+    mutants: tuple[str, ...]
+    models: tuple[str, ...]
+    tolerance: Tolerance | None
+    covers: str | None
+    status: str | None
+
+    @property
+    def line(self) -> int:
+        return self.position.line
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        return self.entry.raw
+
+    @property
+    def ours(self) -> bool:
+        """Whether the test is written for pv: a foreign one names no falsifiers."""
+        return "falsifiers" in self.raw
+
+    @property
+    def bound(self) -> bool:
+        """Whether there is something to run."""
+        return bool(self.falsifiers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """A contract; `stem`, the file's name without its suffix, is what it is called everywhere.
+
+    kind         metadata.kind; 'kernel' where it is not given, as public tools have it
+    equations    by name, as read; a list of equations is named by their ids
+    obligations  as read
+    """
+
+    path: Path
+    stem: str
+    document: Document
+    kind: str
+    version: str
+    equations: Mapping[str, Any]
+    obligations: tuple[Mapping[str, Any], ...]
+    tests: tuple[FalsificationTest, ...]
+
+    @property
+    def root(self) -> Entry:
+        return Entry(self.document, (), self.document.value)
+
+    def equation_entries(self) -> Iterator[tuple[str, Entry]]:
+        """The equations that are mappings, by name."""
+        if equations := self.root.entry("equations"):
+            for name in equations.raw:
+                if entry := equations.entry(name):
+                    yield name, entry
+        for index, entry in enumerate(self.root.entries("equations")):
+            yield entry.text("id") or f"equation_{index}", entry
+
+
+def read_contract(path: Path) -> Contract:
+    """The contract in a file. ContractError if it holds none, or has a key twice: what would count then?"""
+    try:
+        return make_contract(path, yaml_loader.load(read_bytes(path), str(path)))
+    except YamlError as error:
+        raise ContractError(str(error.args[0]), where=error.where, hint=error.hint) from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's bytes, but no more than one over the limit. UnreadableError where that fails."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(yaml_loader.MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UnreadableError(f"cannot be read: {reason}", where=str(path)) from None
+
+
+def make_contract(path: Path, document: Document) -> Contract:
+    """The contract in a document. ContractError if that is no mapping."""
+    value = document.value
+    if value is None:
+        raise UnreadableError("holds no contract: it is empty", where=str(path))
+    if not isinstance(value, dict):
+        at = document.position(())
+        what = f"a contract is a mapping with metadata and equations, not {described(value)}"
+        raise ContractError(what, where=f"{path}:{at.line}:{at.column}")
+    root = Entry(document, (), value)
+    metadata = root.entry("metadata") or Entry(document, ("metadata",), {})
+    equations = value.get("equations")
+    if isinstance(equations, list):
+        equations = {
+            entry.text("id") or f"equation_{i}": entry.raw for i, entry in enumerate(root.entries("equations"))
+        }
+    registry = metadata.raw.get("registry") is True
+    return Contract(
+        path=path,
+        stem=path.stem,
+        document=document,
+        kind=metadata.text("kind") or ("registry" if registry else "kernel"),
+        version=metadata.text("version"),
+        equations=equations if isinstance(equations, dict) else {},
+        obligations=tuple(entry.raw for entry in root.entries("proof_obligations")),
+        tests=tuple(_test(entry) for entry in root.entries("falsification_tests")),
+    )
+
+
+def _test(entry: Entry) -> FalsificationTest:
+    index = entry.place[-1]
+    assert isinstance(index, int)
+    falsifiers = entry.entry("falsifiers")
+    tolerance = entry.entry("tolerance")
+    limit = tolerance.raw.get("limit") if tolerance else None
+    return FalsificationTest(
+        id=entry.text("id"),
+        index=index,
+        position=entry.document.position(entry.at("id")),
+        entry=entry,
+        rule=entry.text("rule"),
+        prediction=entry.text("prediction"),
+        test=entry.text("test"),
+        if_fails=entry.text("if_fails"),
+        binds_to=entry.text("binds_to"),
+        obligations=entry.texts("obligations"),
+        falsifiers={role: target for role in falsifiers.raw if (target := falsifiers.text(role))} if falsifiers else {},
+        mutants=entry.texts("mutants"),
+        models=entry.texts("models"),
+        tolerance=Tolerance(
+            metric=tolerance.text("metric"),
+            limit=float(limit) if isinstance(limit, int | float) and not isinstance(limit, bool) else None,
+            because=tolerance.text("because"),
+        )
+        if tolerance
+        else None,
+        covers=entry.text("covers") or None,
+        status=entry.text("status") or None,
+    )
+
+
+def _text(document: Document, place: Place, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or isinstance(value, dict | list):
+        return ""
+    source = document.source(place)
+    return source if source is not None else str(value)  # behind an alias there is no source

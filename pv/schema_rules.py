@@ -1,0 +1,161 @@
+"""Rules of the public tool for contracts of this kind, under the same ids."""
+
+import re
+from collections.abc import Iterator
+
+from pv.contract import Contract, Entry
+from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
+from pv.vocabulary import CONTRACT
+
+
+@rule("SCHEMA-001", ERROR, "metadata.references names at least one source")
+def references(contract: Contract) -> Iterator[Hit]:
+    metadata = contract.root.entry("metadata")
+    if metadata and metadata.raw.get("references") in (None, []):
+        yield Hit(
+            metadata.at("references"), "metadata.references names no source", "cite a paper, a spec, a file format"
+        )
+
+
+@rule("SCHEMA-002", ERROR, "metadata.version is not empty")
+def version(contract: Contract) -> Iterator[Hit]:
+    metadata = contract.root.entry("metadata")
+    if metadata and blank(metadata, "version"):
+        yield Hit(metadata.at("version"), "metadata.version is empty", 'write version: "1.0.0"')
+
+
+@rule("SCHEMA-003", ERROR, "a kernel contract has equations")
+def equations(contract: Contract) -> Iterator[Hit]:
+    if contract.kind == "kernel" and contract.root.raw.get("equations") in (None, {}, []):
+        yield Hit(("equations",), "the contract has no equations", _kernel_hint(contract))
+
+
+@rule("SCHEMA-004", ERROR, "an equation has a formula")
+def formulas(contract: Contract) -> Iterator[Hit]:
+    for name, entry in contract.equation_entries():
+        if blank(entry, "formula"):
+            yield Hit(entry.at("formula"), f"equation {name!r} has no formula")
+
+
+@rule("SCHEMA-005", ERROR, "a proof obligation states a property")
+def properties(contract: Contract) -> Iterator[Hit]:
+    for entry in contract.root.entries("proof_obligations"):
+        if blank(entry, "property"):
+            yield Hit(entry.at("property"), f"{called(entry, 'proof obligation')} states no property")
+
+
+@rule("SCHEMA-006", WARNING, "no two proof obligations have the same formal text")
+def same_formal(contract: Contract) -> Iterator[Hit]:
+    for entry, _, first in again(contract.root.entries("proof_obligations"), "formal"):
+        yield Hit(entry.at("formal"), f"the same formal text as in line {line_of(first, 'formal')}")
+
+
+@rule("SCHEMA-007", ERROR, "the ids of falsification tests differ")
+def same_test_id(contract: Contract) -> Iterator[Hit]:
+    for entry, text, first in again(contract.root.entries("falsification_tests"), "id"):
+        yield Hit(entry.at("id"), f"the id {text} is taken by the falsification test in line {line_of(first, 'id')}")
+
+
+@rule("SCHEMA-008", ERROR, "a falsification test predicts something")
+def predictions(contract: Contract) -> Iterator[Hit]:
+    for entry in contract.root.entries("falsification_tests"):
+        if blank(entry, "prediction"):
+            hint = "prediction: what will be observed if the rule holds, with numbers"
+            yield Hit(entry.at("prediction"), f"{called(entry, 'falsification test')} predicts nothing", hint)
+
+
+@rule("SCHEMA-009", WARNING, "a falsification test says what is broken if it fails")
+def consequences(contract: Contract) -> Iterator[Hit]:
+    for entry in contract.root.entries("falsification_tests"):
+        if blank(entry, "if_fails"):
+            hint = "if_fails: what is broken then, and where to look"
+            what = f"{called(entry, 'falsification test')} does not say what is broken if it fails"
+            yield Hit(entry.at("if_fails"), what, hint)
+
+
+@rule("SCHEMA-010", ERROR, "the ids of kani harnesses differ")
+def same_kani_id(contract: Contract) -> Iterator[Hit]:
+    for entry, text, first in again(contract.root.entries("kani_harnesses"), "id"):
+        yield Hit(entry.at("id"), f"the id {text} is taken by the kani harness in line {line_of(first, 'id')}")
+
+
+@rule("SCHEMA-011", ERROR, "a kani harness names its obligation")
+def kani_obligations(contract: Contract) -> Iterator[Hit]:
+    for entry in contract.root.entries("kani_harnesses"):
+        if blank(entry, "obligation"):
+            yield Hit(entry.at("obligation"), f"{called(entry, 'kani harness')} names no obligation")
+
+
+@rule("SCHEMA-012", WARNING, "a kani harness states its bound")
+def kani_bounds(contract: Contract) -> Iterator[Hit]:
+    for entry in contract.root.entries("kani_harnesses"):
+        if entry.raw.get("bound") is None:
+            yield Hit(entry.at("bound"), f"{called(entry, 'kani harness')} states no bound")
+
+
+@rule("SCHEMA-013", WARNING, "a kernel contract has a qa_gate")
+def gate(contract: Contract) -> Iterator[Hit]:
+    if contract.kind == "kernel" and contract.root.raw.get("qa_gate") is None:
+        yield Hit(("qa_gate",), "the contract has no qa_gate", _kernel_hint(contract))
+
+
+@rule("SCHEMA-018", ERROR, "kind stands in metadata, not at the top")
+def top_level_kind(contract: Contract) -> Iterator[Hit]:
+    if "kind" in contract.root.raw:
+        yield Hit(("kind",), "kind at the top level is read by nobody", "move it into metadata")
+
+
+@rule("SCHEMA-019", ERROR, "no top-level key is a misspelt known one")
+def misspelt_keys(contract: Contract) -> Iterator[Hit]:
+    known = {_folded(name): name for name in CONTRACT.keys}
+    for key in contract.root.raw:
+        meant = known.get(_folded(key))
+        if meant is not None and key not in CONTRACT.keys:
+            yield Hit((key,), f"the key {key!r} is read by nobody", f"write {meant!r}")
+
+
+@rule("SCHEMA-020", ERROR, "no key occurs twice in a mapping")
+def duplicate_keys(contract: Contract) -> Iterator[Hit]:
+    for twice in contract.document.duplicates:
+        message = f"the key {twice.path[-1]!r} occurs twice, first in line {twice.first.line}"
+        yield Hit(twice.again, message, "keep one of them: readers disagree about which one counts")
+
+
+@rule("SCHEMA-021", ERROR, "an obligation that is not applicable has a reason")
+def not_applicable_reason(contract: Contract) -> Iterator[Hit]:
+    yield from _not_applicable_without(contract, "na_reason")
+
+
+@rule("SCHEMA-022", ERROR, "an obligation that is not applicable has an owner")
+def not_applicable_owner(contract: Contract) -> Iterator[Hit]:
+    yield from _not_applicable_without(contract, "na_owner")
+
+
+@rule("SCHEMA-023", ERROR, "na_reason and na_owner belong to obligations that are not applicable")
+def applicable_with_excuse(contract: Contract) -> Iterator[Hit]:
+    for entry in contract.root.entries("proof_obligations"):
+        for key in ("na_reason", "na_owner"):
+            if not _not_applicable(entry) and entry.raw.get(key) is not None:
+                yield Hit(entry.at(key), f"{key} without applies_to: not_applicable")
+
+
+def _kernel_hint(contract: Contract) -> str:
+    metadata = contract.root.entry("metadata")
+    if metadata and metadata.text("kind"):
+        return "this is asked of every kernel"
+    return "no metadata.kind, judged kernel by default: name the kind if this is none"
+
+
+def _folded(key: str) -> str:
+    """What is left of a key without case, separators and plural."""
+    return re.sub(r"[\W_]", "", key.lower()).removesuffix("s")
+
+
+def _not_applicable(entry: Entry) -> bool:
+    return entry.text("applies_to").strip().lower() == "not_applicable"
+
+
+def _not_applicable_without(contract: Contract, key: str) -> Iterator[Hit]:
+    for entry in contract.root.entries("proof_obligations"):
+        if _not_applicable(entry) and blank(entry, key):
+            yield Hit(entry.at("applies_to"), f"applies_to: not_applicable without {key}")

@@ -1,0 +1,180 @@
+"""What a value in a contract must look like, and where a document does otherwise."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, TypeAlias
+
+from pv.yaml_loader import Document, Path
+
+TEXT: Final = "text"
+NUMBER: Final = "a number"
+INTEGER: Final = "a whole number"
+FLAG: Final = "true or false"
+ANYTHING: Final = "anything"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Text, one of `words`."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf:
+    """A list whose items all have one shape."""
+
+    item: "Shape"
+
+
+@dataclass(frozen=True, slots=True)
+class MapOf:
+    """A mapping from names that the author chooses to values of one shape."""
+
+    value: "Shape"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a key of a record holds.
+
+    required  a contract without it is refused
+    also      other spellings, first one first
+    ours      read by pv alone; in a test without falsifiers it may mean something else to somebody else
+    """
+
+    shape: "Shape"
+    required: bool = False
+    also: tuple[str, ...] = ()
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A mapping with known keys."""
+
+    keys: Mapping[str, Key]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A mapping from names to records, or a list of records that carry their name as `id`."""
+
+    record: Record
+
+
+Shape: TypeAlias = str | Choice | ListOf | MapOf | Record | Named
+
+TYPE, REQUIRED, CHOICE = "type", "required", "choice"
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A value that has not the shape it must have.
+
+    kind   TYPE: another type; REQUIRED: the entry at `place` lacks a key; CHOICE: a word that is none of the known
+    ours   the key means something to pv alone
+    """
+
+    kind: str
+    place: Path
+    message: str
+    hint: str = ""
+    ours: bool = False
+
+
+def mismatches(document: Document, record: Record) -> Iterator[Mismatch]:
+    """Where the document differs from the record's shape. A value that is missing (null) only breaks `required`."""
+    if isinstance(document.value, dict):
+        yield from _in_record(document.value, record, ())
+
+
+def _in_record(value: dict[str, Any], record: Record, place: Path) -> Iterator[Mismatch]:
+    for name, key in record.keys.items():
+        spelling = next((word for word in (name, *key.also) if word in value), None)
+        if spelling is None or value[spelling] is None:
+            if key.required:
+                owner = named(place) if place else "the contract"
+                yield Mismatch(REQUIRED, place if spelling is None else (*place, spelling), f"{owner} lacks {name!r}")
+            continue
+        for found in _in_value(value[spelling], key.shape, (*place, spelling)):
+            yield Mismatch(found.kind, found.place, found.message, found.hint, True) if key.ours else found
+
+
+def _in_value(value: Any, shape: Shape, place: Path) -> Iterator[Mismatch]:
+    if isinstance(shape, str):
+        if not _SCALARS[shape](value):
+            yield _wrong(value, shape, place)
+    elif isinstance(shape, Choice):
+        if not isinstance(value, str):
+            yield _wrong(value, TEXT, place)
+        elif value not in shape.words:
+            yield Mismatch(CHOICE, place, f"{named(place)}: {value!r} is not known", nearest(value, shape.words))
+    elif isinstance(shape, ListOf):
+        if not isinstance(value, list):
+            yield _wrong(value, "a list", place)
+            return
+        for index, item in enumerate(value):
+            yield from _in_value(item, shape.item, (*place, index))
+    elif isinstance(shape, Named) and isinstance(value, list):
+        yield from _in_value(value, ListOf(shape.record), place)
+    elif not isinstance(value, dict):
+        yield _wrong(value, "a mapping", place)
+    elif isinstance(shape, Record):
+        yield from _in_record(value, shape, place)
+    else:
+        inner = shape.record if isinstance(shape, Named) else shape.value
+        for name, item in value.items():
+            yield from _in_value(item, inner, (*place, name))
+
+
+_SCALARS: dict[str, Callable[[Any], bool]] = {
+    TEXT: lambda value: isinstance(value, str | int | float),  # 1.0 and true are text where text is wanted
+    NUMBER: lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    INTEGER: lambda value: isinstance(value, int) and not isinstance(value, bool),
+    FLAG: lambda value: isinstance(value, bool),
+    ANYTHING: lambda value: True,
+}
+
+
+def _wrong(value: Any, wanted: str, place: Path) -> Mismatch:
+    hint = ""
+    if wanted == TEXT and isinstance(value, dict):
+        hint = "text with ': ' in it needs quotes"
+    elif wanted == TEXT and isinstance(value, list):
+        hint = "text that begins with '[' needs quotes; several lines go below '|'"
+    elif wanted == "a list":
+        hint = "put each item on a line of its own, behind '- '"
+    elif wanted in (NUMBER, INTEGER) and isinstance(value, str):
+        hint = "write it without quotes and units"
+    return Mismatch(TYPE, place, f"{named(place)} must be {wanted}, not {described(value)}", hint)
+
+
+def named(place: Path) -> str:
+    """A place in words: falsification_tests[2].prediction."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).lstrip(".")
+
+
+def described(value: Any) -> str:
+    """A value's type in words, with the value where it is short."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return repr(value) if len(value) <= 40 else "text"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict):
+        return "a list" if isinstance(value, list) else "a mapping"
+    return str(value)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the known word that was probably meant, or all of them; at most 64 words are looked at."""
+    from difflib import get_close_matches
+
+    words = list(islice(known, 64))
+    close = get_close_matches(word[:100], words, n=1) or get_close_matches(word[:100].lower(), words, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(words[:32])}{', ..' if len(words) > 32 else ''}" if words else "there is none"

@@ -1,0 +1,309 @@
+"""`pv status`: what every falsification test states, what it has earned, and why.
+
+JSON (`--json`), keys in this order, "schema" changes when a key changes its meaning:
+
+    {"schema": "pv-status/1",
+     "totals": {contracts, declared, bound, with_evidence, survived, stale, falsified, records, unreadable},
+     "tests": [{contract, path, line, test, bound, stated, earned, once, overclaimed, models, counts, reasons}],
+     "problems": [{path, why}]}
+
+stated is the contract's own word, or null; earned and once are levels; counts are those of pv.levels.Earned.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pv.binding import Binding, bind
+from pv.config import Config, find, locate, registered
+from pv.contract import Contract, FalsificationTest, read_contract
+from pv.errors import PvError
+from pv.levels import Earned, earned, stated
+from pv.statement import Problem, Record, read_all
+from pv.walk import is_contract, yaml_files
+from pv.words import Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One falsification test: what stands in the contract, and what the evidence is worth today."""
+
+    contract: Contract
+    test: FalsificationTest
+    binding: Binding | None
+    earned: Earned
+
+    @property
+    def bound(self) -> bool:
+        """Whether the test names falsifiers at all."""
+        return bool(self.test.falsifiers)
+
+    @property
+    def stated(self) -> Level | None:
+        """The level that the contract states; None for a word that is no level."""
+        return stated(self.test.status)
+
+    @property
+    def overclaimed(self) -> bool:
+        """Whether the contract states more than was earned. A word that is no level states nothing if unbound."""
+        if self.stated is None:
+            return self.bound
+        return self.stated.worth > self.earned.level.worth
+
+    @property
+    def broken(self) -> str:
+        """Why this test is an alarm whatever its contract states; empty where it is none."""
+        counts = self.earned.counts
+        if self.bound and self.binding is None:
+            return self.earned.reasons[0]
+        if self.earned.level is Level.FALSIFIED or counts["flaky"] or counts["blind"]:
+            return self.earned.reasons[0]
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Every test of the contracts that were read, and everything that could not be read."""
+
+    root: Path
+    contracts: tuple[Contract, ...]
+    rows: tuple[Row, ...]
+    records: int
+    problems: tuple[Problem, ...]
+
+
+def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
+    """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path."""
+    contracts, problems = _contracts(list(contract_files(config, paths)))
+    records, unreadable = read_all(config.evidence)
+    by_test: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        by_test.setdefault((record.contract, record.test), []).append(record)
+    rows = [
+        _row(contract, test, config, by_test.get((contract.stem, test.id), ()), unreadable)
+        for contract in contracts
+        for test in contract.tests
+    ]
+    return Survey(
+        root=config.root,
+        contracts=tuple(contracts),
+        rows=tuple(rows),
+        records=len(records),
+        problems=(*problems, *unreadable, *_changed_models(config, rows)),
+    )
+
+
+def _changed_models(config: Config, rows: Sequence[Row]) -> Iterable[Problem]:
+    """Model files of the project whose bytes are not the registered ones: what was recorded was about others.
+
+    A model outside of the project, which may have gigabytes, is hashed when a trial uses it.
+    """
+    for name in sorted({name for row in rows if row.binding for name in row.binding.models}):
+        model = registered(config, name)
+        if model.path.is_relative_to(config.root):
+            try:
+                locate(model)
+            except PvError as error:
+                yield Problem(path=str(model.path), why=str(error.args[0]))
+
+
+def project_of(paths: Sequence[Path], start: Path) -> Config:
+    """The project that the contracts belong to: the one around `start`, or theirs where they lie outside of it.
+
+    PvError where they belong to several: each has evidence of its own.
+    """
+    here = find(start)
+    outside = [path for path in paths if not path.resolve().is_relative_to(here.root)]
+    projects = {config.root: config for config in map(find, outside)}
+    if len(outside) < len(paths) or not paths:
+        projects[here.root] = here
+    if len(projects) > 1:
+        roots = ", ".join(sorted(map(str, projects)))
+        raise PvError(f"the contracts belong to several projects: {roots}", hint="name those of one project at a time")
+    return next(iter(projects.values()))
+
+
+def contract_files(config: Config, paths: Sequence[Path] = ()) -> Iterable[Path]:
+    """The YAML files at `paths`, folders searched in depth, each file once. PvError for a path that does not exist.
+
+    In folders, hidden files are passed over, and so are what lies among public contracts and is none.
+    """
+    found: dict[Path, None] = {}
+    for path in paths or [config.contracts]:
+        if path.is_dir():
+            found |= dict.fromkeys(filter(is_contract, yaml_files(path)))
+        elif path.is_file():
+            found[path] = None
+        elif paths:
+            raise PvError("no such file or folder", where=str(path))
+    return found
+
+
+def _contracts(files: list[Path]) -> tuple[list[Contract], list[Problem]]:
+    contracts: dict[str, Contract] = {}
+    problems = []
+    for file in files:
+        try:
+            contract = read_contract(file)
+        except PvError as error:
+            problems.append(Problem(path=error.where or str(file), why=str(error.args[0])))
+            continue
+        if contract.stem in contracts:
+            other = contracts[contract.stem].path
+            problems.append(Problem(path=str(file), why=f"has the same name as {other}: their evidence would be mixed"))
+            continue
+        contracts[contract.stem] = contract
+    return list(contracts.values()), problems
+
+
+def _row(
+    contract: Contract, test: FalsificationTest, config: Config, records: Iterable[Record], unreadable: list[Problem]
+) -> Row:
+    home = str(config.evidence / contract.stem / test.id) + os.sep
+    lost = [problem for problem in unreadable if problem.path.startswith(home)]
+    try:
+        binding = bind(contract, test, config)
+        result = earned(binding, records)
+    except PvError as error:
+        binding = None
+        result = replace(earned(None, ()), reasons=(f"cannot be bound: {str(error).splitlines()[0]}",))
+    if lost and result.level is not Level.FALSIFIED:
+        # what cannot be read may have been a FALSIFIED record: damage must never raise a level
+        reason = f"{len(lost)} of its records cannot be read: {lost[0].path}: {lost[0].why}"
+        result = replace(result, level=Level.UNTESTED, once=Level.UNTESTED, reasons=(reason, *result.reasons))
+    return Row(contract=contract, test=test, binding=binding, earned=result)
+
+
+def totals(found: Survey) -> dict[str, int]:
+    """The denominators of a verdict: of declared tests, how many are bound, have evidence of today, and so on.
+
+    survived counts tests all of whose records of today support them; stale, tests that have nothing but old records.
+    """
+    counts = [row.earned.counts for row in found.rows]
+    levels = [row.earned.level for row in found.rows]
+    return {
+        "contracts": len(found.contracts),
+        "declared": len(found.rows),
+        "bound": sum(row.binding is not None for row in found.rows),
+        "with_evidence": sum(count["recorded"] > 0 for count in counts),
+        "survived": sum(
+            count["recorded"] > 0 and count["survived"] + count["killed"] == count["recorded"] for count in counts
+        ),
+        "stale": levels.count(Level.STALE),
+        "falsified": levels.count(Level.FALSIFIED),
+        "records": found.records,
+        "unreadable": len(found.problems),
+    }
+
+
+def exit_code(found: Survey, *, check: bool) -> int:
+    """2 where no contract was read. With `check`, 1 for what is unreadable, overclaimed or broken; else 0."""
+    if check and (found.problems or any(row.overclaimed or row.broken for row in found.rows)):
+        return 1
+    return 0 if found.contracts else 2
+
+
+def as_json(found: Survey) -> str:
+    """The documented JSON, see the head of this file."""
+    content = {
+        "schema": "pv-status/1",
+        "totals": totals(found),
+        "tests": [_entry(row, found.root) for row in found.rows],
+        "problems": [{"path": shown(problem.path, found.root), "why": problem.why} for problem in found.problems],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _entry(row: Row, root: Path) -> dict[str, Any]:
+    return {
+        "contract": row.contract.stem,
+        "path": shown(row.contract.path, root),
+        "line": row.test.line,
+        "test": row.test.id,
+        "bound": row.bound,
+        "stated": row.test.status,
+        "earned": row.earned.level.value,
+        "once": row.earned.once.value,
+        "overclaimed": row.overclaimed,
+        "models": list(row.earned.models),
+        "counts": dict(row.earned.counts),
+        "reasons": list(row.earned.reasons),
+    }
+
+
+def shown(path: Path | str, root: Path) -> str:
+    """The path relative to the project where it lies inside, which is how a reader knows it."""
+    path = Path(path)
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+COLUMNS = ("test", "stated", "earned", "survived", "mutants", "models", "why")
+
+
+def as_text(found: Survey) -> str:
+    """A table for each contract, what could not be read, and the totals."""
+    lines: list[str] = []
+    for contract in found.contracts:
+        rows = [row for row in found.rows if row.contract is contract]
+        lines += [shown(contract.path, found.root), *_table([cells(row) for row in rows]), ""]
+    return "\n".join([*lines, *notes(found)])
+
+
+def notes(found: Survey) -> list[str]:
+    """The lines below the tables: what could not be read, what states more than it earned, and the totals."""
+    lines = [f"unreadable: {shown(problem.path, found.root)}: {problem.why}" for problem in found.problems]
+    lines += [
+        f"overclaimed: {shown(row.contract.path, found.root)}:{row.test.line}: {row.test.id} states "
+        f"{row.test.status or Level.UNTESTED}, earned {row.earned.level.value}"
+        for row in found.rows
+        if row.overclaimed
+    ]
+    lines += [
+        f"broken: {shown(row.contract.path, found.root)}:{row.test.line}: {row.test.id}: {row.broken}"
+        for row in found.rows
+        if row.broken
+    ]
+    return [*lines, denominators(found)]
+
+
+def denominators(found: Survey) -> str:
+    """The totals in one line, which ends every verdict."""
+    sums = totals(found)
+    return (
+        f"contracts {sums['contracts']}; tests {sums['declared']} declared, {sums['bound']} bound, "
+        f"{sums['with_evidence']} with evidence of today, {sums['survived']} survived, {sums['falsified']} falsified, "
+        f"{sums['stale']} stale; records {sums['records']} read, {sums['unreadable']} files unreadable"
+    )
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A test's line in the table, in the order of COLUMNS."""
+    count = row.earned.counts
+    once = f" (was {_short(row.earned.once)})" if row.earned.once is not Level.UNTESTED else ""
+    return (
+        row.test.id,
+        _short(row.stated) if row.stated else str(row.test.status),
+        _short(row.earned.level) + once,
+        f"{count['survived']}/{count['planned'] - count['mutants']}" if row.bound else "-",
+        f"{count['killed']}/{count['mutants']}" if row.bound else "-",
+        ", ".join(row.earned.models) or "-",
+        row.earned.reasons[0],
+    )
+
+
+def _short(level: Level) -> str:
+    return "PARTIAL" if level is Level.PARTIAL else level.value
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows under their headings, columns aligned, the last one as long as it is."""
+    cells = [COLUMNS, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
+    lines = []
+    for row in cells:
+        parts = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  " + "  ".join(parts).rstrip())
+    return lines

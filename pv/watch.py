@@ -1,0 +1,71 @@
+"""What this process does while a trial runs: the commands that it starts, and the files whose code it executes.
+
+Told by the interpreter's audit events, so no falsifier has to take part. An audit hook cannot be taken out again: there
+is one per process, added at the first watch, and it is idle outside of one.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
+"""The audit events of starting a process, and which of their arguments is the command."""
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """What was seen so far.
+
+    commands  the arguments of each command that was started, its own name left out; one text where a shell reads it
+    files     where the executed code lies, as its code objects say: modules at their import, and extension modules
+    """
+
+    commands: list[tuple[str, ...]] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
+
+
+_active: list[Watch] = []
+
+
+@contextmanager
+def watching() -> Iterator[Watch]:
+    """Watch this process, with all its threads, inside the block. What its child processes do is not seen."""
+    _install()
+    watch = Watch()
+    _active.append(watch)
+    try:
+        yield watch
+    finally:
+        _active.remove(watch)
+
+
+@functools.cache
+def _install() -> None:
+    sys.addaudithook(_hear)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _active:
+        return
+    if event == "exec":
+        name = getattr(arguments[0], "co_filename", "<")
+        if not name.startswith("<"):
+            for watch in _active:
+                watch.files.add(name)
+    elif event == "import" and isinstance(arguments[1], str):  # only an extension module comes with its file
+        for watch in _active:
+            watch.files.add(arguments[1])
+    elif event in STARTS:
+        command = _command(arguments[STARTS[event]])
+        for watch in _active:
+            watch.commands.append(command)
+
+
+def _command(told: Any) -> tuple[str, ...]:
+    if isinstance(told, (str, bytes)):
+        return (os.fsdecode(told),)
+    return tuple(os.fsdecode(part) for part in list(told)[1:] if isinstance(part, (str, bytes, os.PathLike)))

@@ -1,0 +1,17 @@
+"""Fixtures and hooks of the whole test suite."""
+
+import os
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With PV_NO_SKIPS a skip fails: where the oracles are installed, a comparison that was not made is not green."""
+    report = yield
+    if report.skipped and os.environ.get("PV_NO_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, although PV_NO_SKIPS is set: {report.longrepr}"
+    return report

@@ -1,0 +1,202 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from pv.contract import make_contract
+from pv.rules import ERROR, RULES, WARNING, check, check_file, check_together
+from pv.validate import validate
+from pv.words import Level
+from pv.yaml_loader import load, parse
+
+CONTRACTS = Path(__file__).parents[1] / "contracts"
+GOOD = sorted((CONTRACTS / "good").iterdir())
+BAD = sorted((CONTRACTS / "bad").iterdir())
+EXPECTED = re.compile(rb"^# (\d+): (error|warning) ([A-Z0-9-]+)\r?$", re.MULTILINE)
+
+
+def expected(case: Path) -> list[tuple[str, int, str, str]]:
+    """What the leading comments of a file, or of the files in a folder, say: (file, line, severity, rule)."""
+    files = sorted(case.rglob("*.yaml")) if case.is_dir() else [case]
+    return [
+        (file.name, int(line), severity.decode(), rule.decode())
+        for file in files
+        for line, severity, rule in EXPECTED.findall(file.read_bytes())
+    ]
+
+
+def found(case: Path) -> list[tuple[str, int, str, str]]:
+    return [(Path(at.path).name, at.line, at.severity, at.rule) for at in validate([case]).findings]
+
+
+@pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
+def test_a_good_contract_breaks_no_rule(path):
+    assert check_file(path).findings == ()
+
+
+@pytest.mark.parametrize("case", BAD, ids=lambda path: path.stem)
+def test_a_bad_contract_has_exactly_the_findings_that_its_comment_states(case):
+    assert expected(case), f"{case} states no finding: write '# LINE: error RULE' above the contract"
+    assert found(case) == expected(case)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_a_bad_contract_that_breaks_it_alone_and_at_its_own_severity(rule):
+    alone = [(RULES[rule].severity, rule)]
+    assert any([case_rule[2:] for case_rule in expected(case)] == alone for case in BAD)
+
+
+def test_every_bad_contract_is_about_a_rule_of_the_table():
+    assert {rule for case in BAD for *_, rule in expected(case)} == set(RULES)
+
+
+def test_the_table_holds_the_rules_of_the_public_tool():
+    numbers = [*range(1, 14), *range(18, 24)]
+    assert {f"SCHEMA-{number:03}" for number in numbers} == {name for name in RULES if name.startswith("SCHEMA")}
+
+
+@pytest.mark.parametrize(
+    ("covers", "rules"), [("document", []), ("everything", ["PV-TYPE-003"]), ("[document]", ["PV-TYPE-001"])]
+)
+def test_a_promise_may_cover_the_document_and_nothing_else(covers: str, rules: list[str]) -> None:
+    bound = "falsifiers: {algorithm: 'a:b'}, mutants: [m]"
+    test = f"{{id: A, prediction: p, if_fails: f, {bound}, covers: {covers}}}"
+    found = findings(f"equations: {{e: {{formula: f, domain: d, invariants: [i]}}}}\nfalsification_tests: [{test}]")
+    assert [rule for _, rule, _ in found if rule.startswith("PV-")] == rules
+
+
+HEAD = "metadata: {kind: pattern, version: 1.0.0, description: d, references: [r]}\n"
+
+
+def findings(text: str) -> list[tuple[int, str, str]]:
+    document = parse(HEAD + text, "x.yaml")
+    return [(at.line, at.rule, at.message) for at in check(make_contract(Path("x.yaml"), document))]
+
+
+def test_a_misspelt_word_of_a_vocabulary_is_answered_with_the_nearest_one():
+    document = load(HEAD + "proof_obligations: [{type: invarient, property: p}]", "x.yaml")
+    (only,) = check(make_contract(Path("x.yaml"), document))
+    assert (only.rule, only.severity, only.hint) == ("PV-TYPE-003", ERROR, "did you mean 'invariant'?")
+    assert only.message == "proof_obligations[0].type: 'invarient' is not known"
+
+
+def test_a_word_that_is_near_nothing_is_answered_with_all():
+    document = load(HEAD + "falsification_tests: [{id: A, prediction: p, if_fails: f, status: 7, falsifiers: {}}]", "x")
+    hints = {at.rule: at.hint for at in check(make_contract(Path("x"), document))}
+    assert hints["PV-STATUS-001"] == f"known: {', '.join(Level)}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("[]", "a list"),
+        ("{}", "a mapping"),
+        ("'x'", "'x'"),
+        ("true", "true"),
+        (".inf", "inf"),
+        ("'" + "x" * 99 + "'", "text"),
+    ],
+)
+def test_a_type_error_says_what_is_there(value, shown):
+    found = findings(f"proof_obligations:\n- property: p\n  tolerance: {value}\n")
+    if value == ".inf":
+        assert found == []
+    else:
+        assert found == [(4, "PV-TYPE-001", f"proof_obligations[0].tolerance must be a number, not {shown}")]
+
+
+@pytest.mark.parametrize(
+    ("place", "wanted", "right", "wrong"),
+    [
+        ("kani_harnesses: [{{id: K, obligation: O, bound: {}}}]", "a whole number", ("8",), ("8.0", "true", "'8'")),
+        ("simd_dispatch: {{op: {{avx2: {}}}}}", "text", ("f", "1", "true"), ("[f]", "{f: g}")),
+        ("enforcement: {{a: {{description: d, check: {}}}}}", "text", ("c", "~"), ("[c]",)),
+        ("type_invariants: [{{name: n, type: t, predicate: p, description: {}}}]", "text", ("d",), ("{d: e}",)),
+        ("equations: {{e: {{formula: f, float_tolerance: {}}}}}", "a number", ("1e-5", "1"), ("true", "'1'", "[]")),
+        ("equations: [{{id: e, formula: f, invariants: {}}}]", "a list", ("[]", "~"), ("i", "{}", "1")),
+        ("kernel_structure: {}", "a mapping", ("{phases: []}", "~"), ("[]", "none")),
+        ("metadata: {{kind: schema, version: 1.0.0, references: [r], description: d, registry: {}}}", "true or false",
+         ("true", "false"), ("1", "'true'", "no")),
+    ],
+)  # fmt: skip
+def test_a_value_has_the_type_that_its_key_asks_for(place, wanted, right, wrong):
+    head = "" if place.startswith("metadata") else HEAD
+    for value, ok in [*((value, True) for value in right), *((value, False) for value in wrong)]:
+        document = load(head + place.format(value), "x.yaml")
+        messages = [at.message for at in check(make_contract(Path("x.yaml"), document))]
+        assert [f" must be {wanted}, not " in message for message in messages] == ([] if ok else [True]), value
+
+
+@pytest.mark.parametrize("key", ["obligations", "mutants", "models", "tolerance", "binds_to", "status"])
+def test_a_wrong_type_in_a_key_of_ours_is_an_error_only_in_a_test_of_ours(key):
+    test = "falsification_tests:\n- id: A\n  prediction: p\n  if_fails: f\n  " + key + ": "
+    wrong = "[1]\n" if key in ("tolerance", "binds_to", "status") else "{a: 1}\n"
+    for falsifiers, severity in (("", WARNING), ("  falsifiers: {algorithm: a:b}\n", ERROR)):
+        document = load(HEAD + test + wrong + falsifiers, "x.yaml")
+        found = [at for at in check(make_contract(Path("x.yaml"), document)) if at.rule == "PV-TYPE-001"]
+        assert [(at.line, at.severity) for at in found] == [(6, severity)]
+
+
+def test_several_duplicate_keys_are_all_reported_with_both_lines():
+    assert findings("a: 1\na: 2\nb: {c: 1, c: 2}\na: 3\n") == [
+        (3, "SCHEMA-020", "the key 'a' occurs twice, first in line 2"),
+        (4, "SCHEMA-020", "the key 'c' occurs twice, first in line 4"),
+        (5, "SCHEMA-020", "the key 'a' occurs twice, first in line 2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("equation", "equations"),
+        ("Equations", "equations"),
+        ("proofObligations", "proof_obligations"),
+        ("falsification-test", "falsification_tests"),
+        ("qa gate", "qa_gate"),
+    ],
+)
+def test_a_section_in_another_case_number_or_separator_is_no_silent_loss(key, meant):
+    document = load(HEAD + f"{key}: 1\n", "x.yaml")
+    (only,) = check(make_contract(Path("x.yaml"), document))
+    assert (only.rule, only.line, only.hint) == ("SCHEMA-019", 2, f"write {meant!r}")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "severity"), [("", "", WARNING), ("", ", falsifiers: {algorithm: 'a:b'}", ERROR)]
+)
+def test_two_contracts_of_one_name_are_an_error_where_either_has_evidence(first, second, severity):
+    def named_x(folder, falsifiers):
+        text = HEAD + f"falsification_tests: [{{id: {folder}, prediction: p, if_fails: f{falsifiers}}}]"
+        return make_contract(Path(folder, "x.yaml"), load(text, "x.yaml"))
+
+    for pair in ((first, second), (second, first)):
+        contracts = [named_x(folder, falsifiers) for folder, falsifiers in zip("ab", pair, strict=True)]
+        found = [(at.rule, at.severity, at.path, at.message) for at in check_together(contracts)]
+        assert found == [("PV-DUP-001", severity, "b/x.yaml", "a/x.yaml has the same name")]
+
+
+def test_findings_are_in_the_order_of_lines():
+    text = "kind: x\nfalsification_tests:\n- {prediction: p}\n- {id: A}\nproof_obligations:\n- {type: bound}\n"
+    lines = [line for line, *_ in findings(text)]
+    assert lines == sorted(lines)
+    assert len(lines) == 6
+
+
+def test_values_of_every_wrong_type_at_every_known_key_raise_nothing():
+    document = load((CONTRACTS / "good" / "bound-test.yaml").read_bytes(), "x.yaml")
+    places = [()]
+    for place in places:  # grows while it is walked
+        value = document.value
+        for step in place:
+            value = value[step]
+        children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        places += [(*place, step) for step, _ in children]
+    assert len(places) > 70
+    for place in places[1:]:
+        for wrong in (None, "", "x", 0, -1.5, True, [], [[]], {}, {"a": {"b": []}}):
+            copy = load((CONTRACTS / "good" / "bound-test.yaml").read_bytes(), "x.yaml")
+            parent = copy.value
+            for step in place[:-1]:
+                parent = parent[step]
+            parent[place[-1]] = wrong
+            check(make_contract(Path("x.yaml"), copy))
