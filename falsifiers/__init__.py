@@ -1,1 +1,1 @@
-"""Falsifiers: one module per contract, plain functions that try to break a promise, and their planted defects."""
+"""Falsifiers: plain functions that try to break the promises of a contract, and their planted defects (mutants)."""
