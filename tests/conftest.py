@@ -1,10 +1,18 @@
 """Fixtures and hooks of the whole test suite."""
 
+import contextlib
 import os
 
 import pytest
 
 pytest_plugins = ["pytester"]
+
+with contextlib.suppress(ImportError):  # `pytest --falsify` reads this file too, and needs no hypothesis
+    from hypothesis import HealthCheck, settings
+
+    # no test may fail because a machine is busy
+    settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("house")
 
 
 @pytest.hookimpl(wrapper=True)
