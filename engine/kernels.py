@@ -118,12 +118,10 @@ def exp(x):
     x = n ln 2 + r with |r| <= ln 2 / 2; a polynomial of degree 7 for e^r (Taylor; its remainder is below 2^-29);
     2^n by its bits.
     """
-    if x != x:
-        return x
     if x < f32(-87.33654):
         return f32(0.0)
-    if x > f32(88.72283):
-        return f32(np.inf)
+    if not x <= f32(88.72283):  # a NaN too: below, it would be converted to an integer
+        return x + f32(np.inf)
     magic = f32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer
     n = fma(x, f32(1.44269504), magic) - magic
     r = fma(n, f32(-0.693145752), x)
@@ -152,7 +150,7 @@ def quantise_rows(x, block, q, scale, sums, sub):
     x      (T, D) float32
     block  256: the scale makes the entry of largest magnitude -127 (Q8_K); 32: it makes the magnitude 127 (Q8_0, Q8_1)
     q      (T, D) int8, written
-    scale  (T, D / block) float32, written: x is about q * scale
+    scale  (T, D / block) float32, written: x is about q * scale; NaN, and q is 1, in a block that is not finite
     sums   (T, D / sub) int32, written: the sum of q over each sub-block of `sub` entries
     """
     T, D = x.shape
@@ -170,17 +168,13 @@ def quantise_rows(x, block, q, scale, sums, sub):
                 scale[t, b] = f32(np.nan)
                 for i in range(base, base + block):
                     q[t, i] = 1
-            elif peak == f32(0.0):
-                scale[t, b] = f32(0.0)
-                for i in range(base, base + block):
-                    q[t, i] = 0
             else:
                 step = largest / f32(-127.0) if block == 256 else peak / f32(127.0)
                 scale[t, b] = step
                 for i in range(base, base + block):
                     ratio = x[t, i] / step if step != f32(0.0) else f32(0.0)
                     rounded = np.floor(abs(ratio) + f32(0.5))
-                    rounded = min(rounded, f32(127.0))
+                    rounded = min(rounded, f32(127.0))  # a subnormal step is coarse: 180 / 127 of them is 1
                     q[t, i] = np.int8(-rounded if ratio < f32(0.0) else rounded)
             for s in range(base // sub, (base + block) // sub):
                 total = i32(0)

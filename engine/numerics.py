@@ -51,8 +51,7 @@ def cos_sin(angle: F64) -> tuple[F64, F64]:
 
 def rope_frequencies(base: float, rope_dim: int) -> F64:
     """(rope_dim / 2,) radians per position: base^(-2 i / rope_dim), correctly rounded (Su et al. 2021, 3.2.2)."""
-    with localcontext() as context:
-        context.prec = 40
+    with localcontext(prec=40):
         logarithm = Decimal(base).ln()
         return np.array([float((logarithm * (-2 * i) / rope_dim).exp()) for i in range(rope_dim // 2)])
 

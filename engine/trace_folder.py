@@ -123,8 +123,7 @@ class TraceWriter:
             return
         if (stage, layer) in self._entries:
             raise ValueError(f"stage {stage!r} of layer {layer} was traced twice: run the prompt in one piece")
-        if not self._entries:
-            _remove_manifest(self.folder)
+        _remove_manifest(self.folder)
         path = stage_path(self.folder, stage, layer)
         _make_folder(path.parent)
         aprt.write_tensor(path, layer, array)

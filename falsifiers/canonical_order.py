@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from engine import fast, kernels
+from engine.numerics import cos_sin
 from falsifiers import integer_model
+from falsifiers.subject import is_refused
 from falsifiers.synthetic import NAMED, SCALES, random_weight
 from pv.trial import Trial, mutant, patched
 
@@ -42,9 +44,19 @@ def activations_keep_what_is_not_finite(trial: Trial) -> None:
         for block in (32, 256):
             x = np.zeros((1, 512), np.float32)
             x[0, 300] = value
-            _, scale, _ = fast.quantise(x, block, 32)
+            q, scale, _ = fast.quantise(x, block, 32)
             wanted = [not np.isfinite(value) and i == 300 // block for i in range(512 // block)]
             trial.equal(np.isnan(scale[0]).tolist(), wanted, f"NaN blocks of {block} when one activation is {value}")
+            spoilt = q.reshape(-1, block)[np.isnan(scale[0])]
+            trial.equal(spoilt, np.ones_like(spoilt), f"integers of a block of {block} with an activation of {value}")
+    for block in (32, 256):
+        x = (trial.rng.integers(-180, 181, (4, 512)) * 2.0**-149).astype(np.float32)  # subnormal: coarse steps
+        x[:, 5::block] = np.float32(180 * 2.0**-149)
+        x[1] = 0
+        q, scale, _ = fast.quantise(x, block, 32)
+        want_q, want_scale = integer_model.quantise(x, block)
+        trial.equal(scale.tobytes(), want_scale.tobytes(), f"scales of the smallest numbers in blocks of {block}")
+        trial.equal(q, want_q, f"integers of the smallest numbers in blocks of {block}")
 
 
 def elementary_functions_are_right(trial: Trial) -> None:
@@ -61,6 +73,10 @@ def elementary_functions_are_right(trial: Trial) -> None:
     steps = int(np.max(np.abs(powers.view(np.int32).astype(np.int64) - exact.view(np.int32).astype(np.int64))))
     trial.observe("exp_ulp", steps)
     trial.at_most(steps, 1, "ULP of e^x")
+    angles = np.linspace(0, 2**20 - 1, 4001)
+    for turned, right, name in zip(cos_sin(angles), (np.cos(angles), np.sin(angles)), ("cosine", "sine"), strict=True):
+        trial.at_most(float(np.max(np.abs(turned - right))), 2.0**-50, f"error of the {name} of a rotary angle")
+    trial.check(is_refused(lambda: cos_sin(np.array([2.0**20])), ValueError), "a rotary angle loses its fraction")
     limits = [float(kernels.exp(np.float32(value))) for value in (-np.inf, -87.4, 88.8, np.inf, 0.0)]
     trial.equal(limits, [0.0, 0.0, np.inf, np.inf, 1.0], "e^x at -inf, -87.4, 88.8, inf and 0")
     trial.check(bool(np.isnan(kernels.exp(np.float32(np.nan)))), "e^NaN is a number")

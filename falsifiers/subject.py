@@ -7,6 +7,7 @@ offer the same few verbs, so that one falsifier serves both.
 import functools
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -241,6 +242,15 @@ def observe_origin(trial: Trial, folder: Path) -> None:
     """Keep which path and kernel variant made a trace, and what threads there were: part of the evidence."""
     manifest = trace_folder.read_manifest(folder)
     trial.observe("served_by", f"{manifest.path}, {manifest.variant}, up to {CORES} threads")
+
+
+def is_refused(action: Callable[[], object], error: type[Exception]) -> bool:
+    """Whether the action ends in this error."""
+    try:
+        action()
+    except error:
+        return True
+    return False
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import engine.cli
 from falsifiers.planted import Finished, command
 from pv.trial import Trial, mutant, patched
 
-MUTANT = "falsifiers.apr_cli_trace_save_tensor:big_endian_header"
+MUTANT = "falsifiers.aprt_files:big_endian_header"
 
 
 def test_without_a_mutant_it_is_the_installed_command_in_the_trial_s_folder():
@@ -62,7 +62,7 @@ def test_a_mutant_is_planted_in_the_process_of_the_command_and_nowhere_else(tmp_
 
 
 def test_a_mutant_that_does_not_exist_is_no_quiet_success():
-    trial = Trial(seed=0, mutant="falsifiers.apr_cli_trace_save_tensor:nothing")
+    trial = Trial(seed=0, mutant="falsifiers.aprt_files:nothing")
     with pytest.raises(RuntimeError, match=r"^mutant \S+:nothing makes apr crash: AttributeError: .* 'nothing'$"):
         command(trial, "apr", "engine.cli", "--version")
 

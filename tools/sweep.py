@@ -1,0 +1,189 @@
+"""Change the engine line by line and see `pytest --falsify` go red each time.
+
+    python -m tools.sweep                                  # every target below; an hour or so on two cores
+    python -m tools.sweep engine/aprt.py:pack_header       # one function
+    python -m tools.sweep --kinds operator,constant --sample 60
+
+Each change is made in a copy of the project, where the falsifiers' algorithm trials then run. A change that stays green
+is printed: either no falsifier looks there, or the line is not needed. Exit code: 0 all red, 1 some green, 2 the trials
+are red before anything is changed.
+"""
+
+import argparse
+import ast
+import os
+import queue
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGETS = (
+    *("engine/aprt.py:pack_header", "engine/aprt.py:write_tensor", "engine/aprt.py:replace_file"),
+    *("engine/trace_folder.py:tap", "engine/trace_folder.py:stage_path", "engine/reference.py", "engine/kernels.py"),
+    *("engine/fast.py:forward", "engine/fast.py:logits", "engine/fast.py:matmul", "engine/fast.py:quantise"),
+    *("engine/numerics.py:cos_sin", "engine/numerics.py:rope_frequencies", "engine/numerics.py:rope_tables"),
+)
+KINDS = ("delete", "condition", "operator", "constant")
+SWAPPED: dict[type[ast.AST], str] = {
+    ast.Add: "-",
+    ast.Sub: "+",
+    ast.Mult: "/",
+    ast.Div: "*",
+    ast.FloorDiv: "%",
+    ast.Mod: "//",
+    ast.LShift: ">>",
+    ast.RShift: "<<",
+    ast.BitAnd: "|",
+    ast.BitOr: "&",
+    ast.Lt: "<=",
+    ast.LtE: "<",
+    ast.Gt: ">=",
+    ast.GtE: ">",
+    ast.Eq: "!=",
+    ast.NotEq: "==",
+}
+HANGS_AFTER_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Replace source[start:end] of a file by other text."""
+
+    file: str
+    kind: str
+    line: int
+    start: int
+    end: int
+    text: str
+
+    def describe(self, source: str) -> str:
+        before = " ".join(source[self.start : self.end].split())
+        return f"{self.file}:{self.line}: {self.kind}: {before[:70]} -> {self.text}"
+
+
+def changes(file: str, source: str, name: str | None, kinds: Sequence[str]) -> Iterator[Change]:
+    """Every change of these kinds in a file, or in one function or class of it."""
+    starts = [0]
+    for line in source.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def change(kind: str, first: ast.AST, last: ast.AST, text: str) -> Change:
+        begin = starts[first.lineno - 1] + first.col_offset  # type: ignore[attr-defined]
+        end = starts[last.end_lineno - 1] + last.end_col_offset  # type: ignore[attr-defined]
+        return Change(file, kind, first.lineno, begin, end, text)  # type: ignore[attr-defined]
+
+    def between(kind: str, left: ast.expr, right: ast.expr, text: str) -> Iterator[Change]:
+        """The operator between two operands, whatever brackets stand there."""
+        begin = starts[left.end_lineno - 1] + left.end_col_offset  # type: ignore[operator]
+        gap = source[begin : starts[right.lineno - 1] + right.col_offset]
+        found = re.search(r"(<<|>>|//|<=|>=|==|!=|[-+*/%&|<>])", gap)
+        if found:
+            yield Change(file, kind, left.lineno, begin + found.start(), begin + found.end(), text)
+
+    tree: ast.AST = ast.parse(source)
+    if name is not None:
+        tree = next(node for node in ast.walk(tree) if getattr(node, "name", None) == name)
+    for outer in ast.walk(tree):
+        if not isinstance(outer, ast.FunctionDef):
+            continue
+        for node in (inner for statement in outer.body for inner in ast.walk(statement)):
+            if "delete" in kinds and isinstance(node, ast.Assign | ast.AugAssign | ast.Expr | ast.Return | ast.Raise):
+                if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):  # a docstring
+                    yield change("delete", node, node, "pass")
+            elif "condition" in kinds and isinstance(node, ast.If | ast.IfExp):
+                yield change("condition", node.test, node.test, "False")
+                yield change("condition", node.test, node.test, "True")
+            elif "operator" in kinds and isinstance(node, ast.BinOp) and type(node.op) in SWAPPED:
+                yield from between("operator", node.left, node.right, SWAPPED[type(node.op)])
+            elif "operator" in kinds and isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPPED:
+                yield from between("operator", node.left, node.comparators[0], SWAPPED[type(node.ops[0])])
+            elif "constant" in kinds and isinstance(node, ast.Constant) and type(node.value) in (int, float):
+                yield change("constant", node, node, f"({node.value!r} + 1)")
+
+
+def trials(tree: Path) -> list[str]:
+    """The nodes of all algorithm trials; those of the kernels come first, since they find most."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--falsify", "--collect-only", "-q", "contracts"],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    nodes = [line for line in done.stdout.splitlines() if line.endswith("[algorithm]")]
+    return sorted(nodes, key=lambda node: "model-parity" not in node or "-006" not in node)
+
+
+def is_red(tree: Path, nodes: list[str]) -> bool:
+    """Whether the trials of a changed tree fail; hanging is failing."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "--falsify", "-x", "-q", "-p", "no:cacheprovider", *nodes],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": str(tree / ".numba")},
+            capture_output=True,
+            timeout=HANGS_AFTER_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return True
+    return done.returncode != 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("targets", nargs="*", default=TARGETS, help="FILE or FILE:FUNCTION (default: all of the above)")
+    parser.add_argument("--kinds", default="delete,condition", help=f"out of {','.join(KINDS)} (default: %(default)s)")
+    parser.add_argument("--sample", type=int, help="try this many, chosen at random, instead of all")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="trees at a time (default: %(default)s)")
+    options = parser.parse_args()
+    todo: list[Change] = []
+    for target in options.targets:
+        file, _, name = target.partition(":")
+        todo += changes(file, (ROOT / file).read_text(), name or None, options.kinds.split(","))
+    todo = list(dict.fromkeys(todo))
+    if options.sample is not None and options.sample < len(todo):
+        todo = random.Random(options.seed).sample(todo, options.sample)
+    print(f"{len(todo)} changes", flush=True)
+    green = 0
+    with tempfile.TemporaryDirectory() as folder:
+        trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for index in range(options.jobs):
+            tree = Path(folder) / str(index)
+            shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "evidence", "tests"))
+            trees.put(tree)
+        nodes = trials(tree)
+        if is_red(tree, nodes):
+            print(f"the {len(nodes)} trials are red before anything is changed", file=sys.stderr)
+            return 2
+
+        def attempt(change: Change) -> bool:
+            tree = trees.get()
+            path, source = tree / change.file, (ROOT / change.file).read_text()
+            try:
+                path.write_text(source[: change.start] + change.text + source[change.end :])
+                return is_red(tree, nodes)
+            finally:
+                path.write_text(source)
+                trees.put(tree)
+
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for change, red in zip(todo, pool.map(attempt, todo), strict=True):
+                if not red:
+                    green += 1
+                    print(f"GREEN  {change.describe((ROOT / change.file).read_text())}", flush=True)
+    print(f"{len(todo) - green} of {len(todo)} changes turn the trials red, {green} stay green")
+    return 1 if green else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
