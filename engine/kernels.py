@@ -193,7 +193,8 @@ def unpack_row(fmt, raw, start, nbytes, q, sub_scale, sub_min, d, dmin):
     q           (D,) int8, written
     sub_scale   (D / sub,) int32, written: 1 for the formats of 32
     sub_min     (D / sub,) int32, written: likewise; meaningful for Q4_1, Q5_1, Q4_K, Q5_K
-    d, dmin     (blocks,) float32, written
+    d           (blocks,) float32, written
+    dmin        (blocks,) float32, written; meaningful where sub_min is
     """
     for b in range(d.shape[0]):
         at = np.uint64(start + b * nbytes)
@@ -201,12 +202,12 @@ def unpack_row(fmt, raw, start, nbytes, q, sub_scale, sub_min, d, dmin):
             d[b], dmin[b] = half(raw[at], raw[at + ONE]), half(raw[at + TWO], raw[at + TWO + ONE])
             unpack_k45(fmt, raw, at, q, np.uint64(256 * b), sub_scale, sub_min, 8 * b)
         elif fmt == Q6_K:
-            d[b], dmin[b] = half(raw[at + np.uint64(208)], raw[at + np.uint64(209)]), f32(0.0)
+            d[b] = half(raw[at + np.uint64(208)], raw[at + np.uint64(209)])
             unpack_k6(raw, at, q, np.uint64(256 * b), sub_scale, 16 * b)
         else:
             sub_scale[b], sub_min[b] = 1, 1
             d[b] = half(raw[at], raw[at + ONE])
-            dmin[b] = -half(raw[at + TWO], raw[at + TWO + ONE]) if fmt in (Q4_1, Q5_1) else f32(0.0)
+            dmin[b] = -half(raw[at + TWO], raw[at + TWO + ONE])
             unpack_32(fmt, raw, at, q, np.uint64(32 * b))
 
 

@@ -90,7 +90,10 @@ def changes(file: str, source: str, name: str | None, kinds: Sequence[str]) -> I
 
     tree: ast.AST = ast.parse(source)
     if name is not None:
-        tree = next(node for node in ast.walk(tree) if getattr(node, "name", None) == name)
+        named = [node for node in ast.walk(tree) if getattr(node, "name", None) == name]
+        if not named:
+            raise SystemExit(f"{file} has no function or class {name!r}")
+        tree = named[0]
     for outer in ast.walk(tree):
         if not isinstance(outer, ast.FunctionDef):
             continue
@@ -149,7 +152,7 @@ def main() -> int:
     todo: list[Change] = []
     for target in options.targets:
         file, _, name = target.partition(":")
-        todo += changes(file, (ROOT / file).read_text(), name or None, options.kinds.split(","))
+        todo += changes(file, (ROOT / file).read_text(encoding="utf-8"), name or None, options.kinds.split(","))
     todo = list(dict.fromkeys(todo))
     if options.sample is not None and options.sample < len(todo):
         todo = random.Random(options.seed).sample(todo, options.sample)
@@ -168,19 +171,20 @@ def main() -> int:
 
         def attempt(change: Change) -> bool:
             tree = trees.get()
-            path, source = tree / change.file, (ROOT / change.file).read_text()
+            path, source = tree / change.file, (ROOT / change.file).read_text(encoding="utf-8")
             try:
-                path.write_text(source[: change.start] + change.text + source[change.end :])
+                path.write_text(source[: change.start] + change.text + source[change.end :], encoding="utf-8")
                 return is_red(tree, nodes)
             finally:
-                path.write_text(source)
+                path.write_text(source, encoding="utf-8")
                 trees.put(tree)
 
         with ThreadPoolExecutor(options.jobs) as pool:
-            for change, red in zip(todo, pool.map(attempt, todo), strict=True):
+            for count, (change, red) in enumerate(zip(todo, pool.map(attempt, todo), strict=True), 1):
+                print(f"{count}/{len(todo)}", end="\r", file=sys.stderr, flush=True)
                 if not red:
                     green += 1
-                    print(f"GREEN  {change.describe((ROOT / change.file).read_text())}", flush=True)
+                    print(f"GREEN  {change.describe((ROOT / change.file).read_text(encoding='utf-8'))}", flush=True)
     print(f"{len(todo) - green} of {len(todo)} changes turn the trials red, {green} stay green")
     return 1 if green else 0
 

@@ -1,0 +1,64 @@
+import ast
+
+import pytest
+
+from tools.sweep import KINDS, ROOT, TARGETS, changes
+
+SOURCE = '''
+def outer(a, b):
+    """Not a line that does something."""
+    total = (a + b) * 2
+    if a < b:
+        total -= 1
+    return total
+
+
+def other(a):
+    return a
+'''
+
+
+def changed(name: str | None, *kinds: str) -> list[str]:
+    """The lines that differ after each change."""
+    found = []
+    for change in changes("x.py", SOURCE, name, kinds):
+        text = SOURCE[: change.start] + change.text + SOURCE[change.end :]
+        ast.parse(text)
+        (line,) = set(text.splitlines()) - set(SOURCE.splitlines()) or {"pass"}
+        found.append(line.strip())
+    return sorted(found)
+
+
+def test_every_statement_is_deleted_once_and_no_docstring():
+    assert changed("outer", "delete") == ["pass"] * 3
+
+
+def test_a_condition_is_held_false_and_true():
+    assert changed("outer", "condition") == ["if False:", "if True:"]
+
+
+def test_operators_are_swapped_where_they_stand():
+    assert changed("outer", "operator") == ["if a <= b:", "total = (a + b) / 2", "total = (a - b) * 2"]
+
+
+def test_constants_are_nudged():
+    assert changed("outer", "constant") == ["total -= (1 + 1)", "total = (a + b) * (2 + 1)"]
+
+
+def test_without_a_name_every_function_is_changed():
+    assert len(changed(None, "delete")) == 4
+
+
+def test_an_unknown_name_is_told():
+    with pytest.raises(SystemExit, match=r"^x\.py has no function or class 'nothing'"):
+        list(changes("x.py", SOURCE, "nothing", KINDS))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_exists_and_every_change_of_it_is_a_program(target):
+    file, _, name = target.partition(":")
+    source = (ROOT / file).read_text(encoding="utf-8")
+    found = list(changes(file, source, name or None, KINDS))
+    assert found
+    for change in found:
+        ast.parse(source[: change.start] + change.text + source[change.end :])
