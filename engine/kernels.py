@@ -257,16 +257,15 @@ def unpack_32(fmt, raw, at, q, to):
         return
     codes = at + np.uint64(4 if fmt in (Q4_1, Q5_1) else 2)
     offset = np.int8(8 if fmt == Q4_0 else (16 if fmt == Q5_0 else 0))
-    fifth = np.uint32(0)
-    if fmt in (Q5_0, Q5_1):
-        for i in range(np.uint64(4)):
-            fifth |= np.uint32(raw[codes + i]) << np.uint32(np.uint64(8) * i)
-        codes += np.uint64(4)
+    nibbles = codes + np.uint64(4 if fmt in (Q5_0, Q5_1) else 0)
     for i in range(np.uint64(16)):
-        byte = raw[codes + i]
+        byte = raw[nibbles + i]
         q[to + i] = np.int8(byte & U15) - offset
         q[to + np.uint64(16) + i] = np.int8(byte >> U4) - offset
-    if fifth:
+    if fmt in (Q5_0, Q5_1):
+        fifth = np.uint32(0)
+        for i in range(np.uint64(4)):
+            fifth |= np.uint32(raw[codes + i]) << np.uint32(np.uint64(8) * i)
         for i in range(np.uint64(32)):
             q[to + i] += np.int8(((fifth >> np.uint32(i)) & np.uint32(1)) << np.uint32(4))
 

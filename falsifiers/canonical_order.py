@@ -32,6 +32,7 @@ def kernels_match_the_integer_model(trial: Trial) -> None:
             trial.equal(got.tobytes(), want.tobytes(), f"{name} product for {tokens} tokens")
     activations_keep_what_is_not_finite(trial)
     elementary_functions_are_right(trial)
+    softmax_bears_any_score(trial)
     for size in (1, 15, 64, 100, 576):
         a, b = trial.rng.standard_normal((2, size), dtype=np.float32)
         summed = np.float32(kernels.dot(a, b, np.empty(16, np.float32)))
@@ -57,6 +58,18 @@ def activations_keep_what_is_not_finite(trial: Trial) -> None:
         want_q, want_scale = integer_model.quantise(x, block)
         trial.equal(scale.tobytes(), want_scale.tobytes(), f"scales of the smallest numbers in blocks of {block}")
         trial.equal(q, want_q, f"integers of the smallest numbers in blocks of {block}")
+
+
+def softmax_bears_any_score(trial: Trial) -> None:
+    """The first of three keys scores 200 above the rest: e^200 is no float32, yet the weights are finite and right."""
+    q, keys = np.zeros((1, 1, 16), np.float32), np.zeros((1, 3, 16), np.float32)
+    values = np.ones_like(keys)
+    q[0, 0, 0], keys[0, 0, 0] = 10, 20
+    out, scores, weights = np.empty_like(q), np.empty((1, 1, 3), np.float32), np.empty((1, 1, 3), np.float32)
+    kernels.attend(out, scores, weights, q, keys, values, 2, np.float32(1))
+    trial.equal(scores[0, 0].tolist(), [200.0, 0.0, 0.0], "scores of which one is large")
+    trial.equal(weights[0, 0].tolist(), [1.0, 0.0, 0.0], "weights where one score is large")
+    trial.equal(out[0, 0].tolist(), [1.0] * 16, "attention where one score is large")
 
 
 def elementary_functions_are_right(trial: Trial) -> None:
