@@ -73,7 +73,7 @@ def stage_path(folder: Path, stage: str, layer: int | None) -> Path:
     if stage not in ORDER:
         raise ValueError(f"unknown stage {stage!r}")
     if (layer is None) != (stage in WHOLE):
-        raise ValueError(f"stage {stage!r} takes {'no' if stage in WHOLE else 'a'} layer, not {layer}")
+        raise ValueError(f"stage {stage!r} cannot belong to layer {layer}")
     return folder / f"{stage}.bin" if layer is None else folder / f"layer-{layer}" / f"{stage}.bin"
 
 

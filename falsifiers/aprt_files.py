@@ -222,6 +222,11 @@ def lm_head_is_a_whole_model_file(trial: Trial) -> None:
         trial.observe("cosine", cosine)
         # rounding the norm's output to int8 costs about 3e-5; the logits of another position lie far beyond
         trial.at_most(1 - cosine, 1e-3, "1 - cosine of lm_head and the output matrix times the last final_norm")
+    for stage, layer in (("lm_head", 1), ("final_norm", 0), ("ffn_gate", None), ("nope", 0)):
+        trial.check(
+            is_refused(functools.partial(trace_folder.stage_path, trial.folder, stage, layer), ValueError),
+            f"{stage} has a place in layer {layer}",
+        )
 
 
 @mutant

@@ -158,8 +158,8 @@ def test_a_stage_lies_where_its_kind_demands(tmp_path):
     assert tf.stage_path(tmp_path, "lm_head", None) == tmp_path / "lm_head.bin"
     for stage, layer, message in (
         ("../x", 0, "^unknown stage '../x'$"),
-        ("lm_head", 0, "^stage 'lm_head' takes no layer, not 0$"),
-        ("ffn_up", None, "^stage 'ffn_up' takes a layer, not None$"),
+        ("lm_head", 0, "^stage 'lm_head' cannot belong to layer 0$"),
+        ("ffn_up", None, "^stage 'ffn_up' cannot belong to layer None$"),
     ):
         with pytest.raises(ValueError, match=message):
             tf.stage_path(tmp_path, stage, layer)
