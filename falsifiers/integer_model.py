@@ -78,6 +78,7 @@ def quantise(x: F32, block: int) -> tuple[NDArray[np.int8], F32]:
     T, D = x.shape
     blocks = x.reshape(T, -1, block)
     peaks = np.take_along_axis(blocks, np.argmax(np.abs(blocks), axis=2)[..., None], axis=2)
+    peaks = peaks + np.float32(0)  # a block of -0 has the scale of a block of 0
     scale: F32 = (peaks / np.float32(-127) if block == 256 else np.abs(peaks) / np.float32(127)).astype(np.float32)
     ratio = np.divide(blocks, scale, out=np.zeros_like(blocks), where=scale != 0)
     rounded = np.copysign(np.minimum(np.floor(np.abs(ratio) + np.float32(0.5)), np.float32(127)), ratio)
