@@ -50,9 +50,7 @@ def quantise_model(x, block):
     magnitude = np.abs(blocks)
     first = np.argmax(magnitude, axis=2)[..., None]
     largest = np.take_along_axis(blocks, first, axis=2)
-    largest = np.where(
-        largest == 0, f32(0), largest
-    )  # a block of zeros has a scale of 0, whose sign is that of 0 / -127
+    largest = np.where(largest == 0, f32(0), largest)  # a block of zeros has the scale 0 or 0 / -127
     step = largest / f32(-127) if block == 256 else np.abs(largest) / f32(127)
     safe = np.where(step == 0, f32(1), step)
     with np.errstate(all="ignore"):
