@@ -33,6 +33,7 @@ def kernels_match_the_integer_model(trial: Trial) -> None:
     activations_keep_what_is_not_finite(trial)
     elementary_functions_are_right(trial)
     softmax_bears_any_score(trial)
+    float_kernels_keep_the_order(trial)
     for size in (1, 15, 64, 100, 576):
         a, b = trial.rng.standard_normal((2, size), dtype=np.float32)
         summed = np.float32(kernels.dot(a, b, np.empty(16, np.float32)))
@@ -70,6 +71,37 @@ def softmax_bears_any_score(trial: Trial) -> None:
     trial.equal(scores[0, 0].tolist(), [200.0, 0.0, 0.0], "scores of which one is large")
     trial.equal(weights[0, 0].tolist(), [1.0, 0.0, 0.0], "weights where one score is large")
     trial.equal(out[0, 0].tolist(), [1.0] * 16, "attention where one score is large")
+
+
+def float_kernels_keep_the_order(trial: Trial) -> None:
+    """Products with float weights, norm and attention give the bits of a numpy model of lanes, tree and fused sums."""
+    for name in ("F32", "F16", "BF16"):
+        weight = random_weight(trial.rng, name, 5, 100, NAMED[name])
+        x = trial.rng.standard_normal((2, 100), dtype=np.float32)
+        (got,) = fast.matmul(x, weight)
+        want = np.array([[integer_model.dot(row, tokens) for row in weight.dequantised()] for tokens in x])
+        trial.equal(got.tobytes(), want.tobytes(), f"{name} product")
+    x, gain = trial.rng.standard_normal((3, 100), dtype=np.float32), trial.rng.standard_normal(100, dtype=np.float32)
+    out = np.empty_like(x)
+    kernels.rmsnorm(out, x, gain, 1e-3)
+    for t in range(3):
+        mean = integer_model.dot(x[t], x[t]) / np.float32(100)
+        want = x[t] * (np.float32(1) / np.sqrt(mean + np.float32(1e-3))) * gain
+        trial.equal(out[t].tobytes(), want.tobytes(), "root mean square norm")
+    q, keys, values = (trial.rng.standard_normal(s, dtype=np.float32) for s in ((2, 2, 20), (1, 40, 20), (1, 40, 20)))
+    mixed, scores, weights = np.empty_like(q), np.empty((2, 2, 40), np.float32), np.empty((2, 2, 40), np.float32)
+    kernels.attend(mixed, scores, weights, q, keys, values, 38, np.float32(0.25))
+    for t, h in ((0, 0), (1, 1)):
+        seen = 39 + t
+        want = np.array([integer_model.dot(q[t, h], key) for key in keys[0, :seen]]) * np.float32(0.25)
+        trial.equal(scores[t, h, :seen].tobytes(), want.tobytes(), "scores of attention")
+        raised = np.array([kernels.exp(score - want.max()) for score in want], np.float32)
+        total = integer_model.lanes_sum(np.pad(raised, (0, -seen % 16)).reshape(-1, 16).cumsum(axis=0)[-1])
+        trial.equal(weights[t, h, :seen].tobytes(), (raised / total).tobytes(), "weights of attention")
+        sums = np.zeros(20, np.float32)
+        for weight, value in zip(raised / total, values[0, :seen], strict=True):
+            sums = integer_model.fma(np.full(20, weight), value, sums)
+        trial.equal(mixed[t, h].tobytes(), sums.tobytes(), "values mixed by attention")
 
 
 def elementary_functions_are_right(trial: Trial) -> None:
