@@ -58,7 +58,8 @@ def command(
         capture_output=True,
         text=True,
         cwd=cwd or trial.folder,
-        env={**os.environ, "PYTHONSAFEPATH": "1", **(env or {})},
+        # what a planted defect makes `pv` find must not be remembered
+        env={**os.environ, "PYTHONSAFEPATH": "1", "PV_CACHE_DIR": os.devnull, **(env or {})},
         timeout=600,
         check=False,
     )

@@ -2,7 +2,7 @@ import ast
 
 import pytest
 
-from tools.sweep import KINDS, ROOT, TARGETS, changes
+from tools.sweep import KINDS, ROOT, SPARED, TARGETS, changes, spared
 
 SOURCE = '''
 def outer(a, b):
@@ -52,6 +52,15 @@ def test_without_a_name_every_function_is_changed():
 def test_an_unknown_name_is_told():
     with pytest.raises(SystemExit, match=r"^x\.py has no function or class 'nothing'"):
         list(changes("x.py", SOURCE, "nothing", KINDS))
+
+
+def test_every_spared_change_is_one_that_would_be_made():
+    found = [change for file in {file for file, *_ in SPARED} for change in every_change(file)]
+    assert sum(spared(change) for change in found) == len(SPARED)
+
+
+def every_change(file):
+    return list(changes(file, (ROOT / file).read_text(encoding="utf-8"), None, KINDS))
 
 
 @pytest.mark.parametrize("target", TARGETS)
