@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from engine import fast, kernels
+from engine.model import Weight
 from engine.numerics import cos_sin
 from falsifiers import integer_model
 from falsifiers.subject import is_refused
@@ -18,6 +19,7 @@ def kernels_match_the_integer_model(trial: Trial) -> None:
     for name in SCALES:
         fmt = NAMED[name]
         weight = random_weight(trial.rng, name, 9, 768, fmt)
+        nothing_is_written_past_a_row(trial, weight, fast.SUB_BLOCK.get(name, 32))
         for tokens in (1, 4):
             x = (trial.rng.standard_normal((tokens, 768)) * 10.0 ** trial.rng.integers(-3, 4)).astype(np.float32)
             q, scale, sums = fast.quantise(x, fmt.block, fast.SUB_BLOCK.get(name, 32))
@@ -38,6 +40,18 @@ def kernels_match_the_integer_model(trial: Trial) -> None:
         a, b = trial.rng.standard_normal((2, size), dtype=np.float32)
         summed = np.float32(kernels.dot(a, b, np.empty(16, np.float32)))
         trial.equal(summed.tobytes(), integer_model.dot(a, b).tobytes(), f"float32 dot product of {size} values")
+
+
+def nothing_is_written_past_a_row(trial: Trial, weight: Weight, sub: int) -> None:
+    """Unpacking a row leaves alone what lies behind its arrays; kernels do not check bounds."""
+    blocks, behind = weight.columns // weight.format.block, 8
+    sizes = (weight.columns, np.int8), (weight.columns // sub, np.int32), (weight.columns // sub, np.int32)
+    q, sub_scale, sub_min = (np.full(size + behind, 77, kind) for size, kind in sizes)
+    d, dmin = np.full((2, blocks + behind), 77, np.float32)
+    fmt = weight.format
+    kernels.unpack_row(fmt.ggml_id, weight.raw[0], 0, fmt.nbytes, q, sub_scale, sub_min, d[:blocks], dmin[:blocks])
+    for array in (q, sub_scale, sub_min, d, dmin):
+        trial.equal(array[-behind:].tolist(), [77] * behind, f"what lies behind an array of unpacked {fmt.name}")
 
 
 def activations_keep_what_is_not_finite(trial: Trial) -> None:

@@ -15,7 +15,7 @@ CONTRACT = Path(__file__).parents[1] / "contracts" / "apr-cli-trace-save-tensor-
 
 def contract_validates(trial: Trial) -> None:
     """`pv validate` accepts this contract and rejects copies of it that lack what a contract must have."""
-    done = command(trial, "pv", "pv.cli", "validate", "--no-cache", CONTRACT)
+    done = command(trial, "pv", "pv.cli", "validate", CONTRACT)
     trial.check(done.code == 0, f"pv validate exits with {done.code}: {done.last_line}")
     text = CONTRACT.read_text(encoding="utf-8")
     damages = {
@@ -27,7 +27,7 @@ def contract_validates(trial: Trial) -> None:
         trial.check(old in text, f"the damage {name!r} does not apply to the contract")
         copy = trial.folder / CONTRACT.name
         copy.write_text(text.replace(old, new, 1), encoding="utf-8")
-        done = command(trial, "pv", "pv.cli", "validate", "--no-cache", copy)
+        done = command(trial, "pv", "pv.cli", "validate", copy)
         trial.check(done.code == 1, f"a contract with {name} exits with {done.code}, not 1: {done.last_line}")
 
 
