@@ -1,0 +1,27 @@
+"""`pv completion`: scripts that complete commands, made by shtab from the parser itself."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+import shtab
+
+FILES = ("PATH", "FILE", "OLD", "NEW")
+"""What arguments are called that take files."""
+
+
+def script(parser: argparse.ArgumentParser, shell: str, rules: Sequence[str]) -> str:
+    """The script for a shell: commands, flags, choices, files, and the ids of rules. The parser is changed for it."""
+    for action in _actions(parser):
+        if action.metavar == "RULE":
+            action.choices = rules
+        elif action.metavar in FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+    return shtab.complete(parser, shell)
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)
