@@ -1,91 +1,37 @@
 """Console script `pv`.
 
-A command is a function from its arguments to an exit code (0 accept, 1 reject, 2 decline), entered in `build_parser`.
-Commands import what they need when they run, so that `pv --version` starts at once.
+A command is a module of pv.commands, imported when it is called: `pv --version` and every command start at once.
 """
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pv.errors import PvError
 
-
-def validate(args: argparse.Namespace) -> int:
-    """Check contracts and list what is wrong with them."""
-    from pathlib import Path
-
-    from pv import report
-    from pv.validate import validate
-
-    verdict = validate([Path(path) for path in args.paths])
-    _show(report.as_json(verdict) if args.json else report.as_text(verdict), colour=not args.json)
-    return verdict.code
-
-
-def status(args: argparse.Namespace) -> int:
-    """Show what every falsification test states, what it has earned, and why."""
-    from pathlib import Path
-
-    from pv import status as report
-
-    paths = [Path(path) for path in args.paths]
-    found = report.survey(report.project_of(paths, Path.cwd()), paths)
-    if _is_terminal() and not args.json:
-        from pv import terminal
-
-        print(terminal.status(found), end="")
-    else:
-        print(report.as_json(found) if args.json else report.as_text(found))
-    if not found.contracts:
-        print("pv: nothing was measured: there is no contract", file=sys.stderr)
-    code = report.exit_code(found, check=args.check)
-    if args.check and not code:
-        from pv.promote import overstated
-
-        for why in overstated(found):
-            print(f"pv: {why}", file=sys.stderr)
-            code = 1
-    return code
-
-
-def promote(args: argparse.Namespace) -> int:
-    """Compute the level of every falsification test, and with --write make the contracts state it."""
-    from pathlib import Path
-
-    from pv import promote as promotion
-    from pv.status import project_of, survey
-
-    paths = [Path(path) for path in args.paths]
-    found = survey(project_of(paths, Path.cwd()), paths)
-    due = promotion.promote(found)
-    _show(promotion.as_text(found, due))
-    if found.problems:
-        print("pv: nothing is promoted while something cannot be read", file=sys.stderr)
-        return 1
-    if not found.contracts or not found.records:
-        missing = "evidence: run `pytest --falsify --record`" if found.contracts else "contract"
-        print(f"pv: nothing was measured: there is no {missing}", file=sys.stderr)
-        return 2
-    for contract, edits in due if args.write else ():
-        promotion.write(contract, edits)
-    return 1 if due and not args.write else 0
-
-
-def _show(text: str, *, colour: bool = True) -> None:
-    """Print a verdict, in colours if a person reads it at a terminal."""
-    if colour and _is_terminal():
-        from pv import terminal
-
-        print(terminal.coloured(text), end="")
-    else:
-        print(text)
-
-
-def _is_terminal() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM") not in (None, "", "dumb", "unknown")
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "validate": ("pv.commands.validate", "check contracts"),
+        "lint": ("pv.commands.lint", "check contracts, audit and style on top"),
+        "explain": ("pv.commands.explain", "tell what a rule asks, and why"),
+        "status": ("pv.commands.status", "show stated and earned levels"),
+        "promote": ("pv.commands.promote", "write earned levels into contracts"),
+        "coverage": ("pv.commands.coverage", "show which obligations are tested, by id"),
+        "obligations": ("pv.commands.obligations", "list proof obligations and what tries to break them"),
+        "equations": ("pv.commands.equations", "print equations as text or LaTeX"),
+        "graph": ("pv.commands.graph", "show which contract depends on which"),
+        "diff": ("pv.commands.diff", "compare two versions of contracts and judge their version numbers"),
+        "schema": ("pv.commands.schema", "print the JSON Schema of contracts"),
+        "new": ("pv.commands.new", "start a contract and its falsifier"),
+        "migrate": ("pv.commands.migrate", "rewrite old spellings of contracts"),
+        "completion": ("pv.commands.completion", "print a script that completes commands in a shell"),
+    }
+)
+"""By name: the module, and what it does in a few words."""
 
 
 class _Version(argparse.Action):
@@ -98,7 +44,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The parser with all commands, of which only those in `names` know their flags."""
     parser = argparse.ArgumentParser(
         prog="pv",
         description="Contracts, evidence, and the levels computed from it.",
@@ -106,29 +53,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    command = commands.add_parser("validate", help="check contracts", description=validate.__doc__)
-    command.add_argument("paths", nargs="*", metavar="PATH", help="contracts, or folders of them (*.yaml, *.yml)")
-    command.add_argument("--json", action="store_true", help="print the verdict as JSON (schema pv-validate/1)")
-    command.set_defaults(command=validate)
-
-    where = "contracts, or folders of them; by default the project's"
-    command = commands.add_parser("status", help="show stated and earned levels", description=status.__doc__)
-    command.add_argument("paths", nargs="*", metavar="PATH", help=where)
-    command.add_argument("--json", action="store_true", help="print the table as JSON (schema pv-status/1)")
-    command.add_argument(
-        "--check",
-        action="store_true",
-        help="exit 1 if a contract states more than it has earned, or evidence is damaged",
-    )
-    command.set_defaults(command=status)
-
-    command = commands.add_parser("promote", help="write earned levels into contracts", description=promote.__doc__)
-    command.add_argument("paths", nargs="*", metavar="PATH", help=where)
-    command.add_argument(
-        "--write", action="store_true", help="edit the contracts; without it, exit 1 if an edit is due"
-    )
-    command.set_defaults(command=promote)
+    for name, (module, words) in COMMANDS.items():
+        if name in names:
+            found = importlib.import_module(module)
+            command = commands.add_parser(
+                name, help=words, description=found.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            )
+            found.arguments(command)
+            command.set_defaults(run=found.run)
+        else:
+            commands.add_parser(name, help=words, add_help=False)
     return parser
 
 
@@ -136,9 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a narrow encoding must not end in a traceback
-    args = build_parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = build_parser(arguments[:1]).parse_args(arguments)
     try:
-        code: int = args.command(args)
+        code: int = args.run(args)
         sys.stdout.flush()
         return code
     except PvError as error:

@@ -15,7 +15,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -54,14 +53,25 @@ def closure(module: str, config: Config) -> tuple[Path, ...]:
 
 def modules(module: str, config: Config) -> dict[Path, str]:
     """The files of the closure, each with the name under which it is imported. PvError as `closure`."""
+    _require_first_party(module, config)
+    found: dict[Path, str] = {}
+    _reach(Import(module, None, 0, True), None, config, found)
+    return found
+
+
+def module_file(module: str, config: Config) -> Path | None:
+    """The file of a first-party module, None for a package without __init__. PvError for one that does not exist."""
+    _require_first_party(module, config)
+    files = _files(Import(module, None, 0, True), None, config, lambda name: _find(name, config))
+    return {name: file for file, name in files}.get(module)
+
+
+def _require_first_party(module: str, config: Config) -> None:
     if module.partition(".")[0] not in config.first_party:
         raise PvError(
             f"{module!r} is no first-party module, so a change of it could not be noticed",
             hint=f"first-party here: {', '.join(config.first_party) or 'nothing'}; see [tool.pv] first-party",
         )
-    found: dict[Path, str] = {}
-    _reach(Import(module, None, 0, True), None, config, found)
-    return found
 
 
 def undigested(module: str, executed: Iterable[str], config: Config) -> tuple[str, ...]:
@@ -109,18 +119,18 @@ def _reach(first: Import, user: Path | None, config: Config, found: dict[Path, s
 def _wanted(file: Path, module: str, config: Config) -> Iterator[Import]:
     """What the file mentions that may be ours, under its full name."""
     source, scripts = _source(file), dict(config.scripts)
-    absolute = (_absolute(item, module, file) for item in source.imports)
+    imported = (absolute(item, module, file) for item in source.imports)
     named = (
         Import(scripts.get(item.module, item.module), None, item.line)
         for item in source.texts
         if "." in item.module or item.module in scripts
     )
-    for item in (*absolute, *named):
+    for item in (*imported, *named):
         if item.module.partition(".")[0] in config.first_party:
             yield item
 
 
-def _absolute(item: Import, module: str, file: Path) -> Import:
+def absolute(item: Import, module: str, file: Path) -> Import:
     """A relative import with its package's name in front."""
     dots = len(item.module) - len(item.module.lstrip("."))
     if not dots:
@@ -183,6 +193,8 @@ def _missing(name: str, wanted: Import, user: Path | None, config: Config) -> No
         if folder.is_dir()
         for file in folder.iterdir()
     ]
+    from difflib import get_close_matches
+
     close = get_close_matches(last, near, n=1)
     raise PvError(
         f"no module {name!r} below {config.root}",
@@ -205,14 +217,18 @@ def _read(file: Path, stamp: tuple[int, ...]) -> _Source:
     data = file.read_bytes()
     if file.suffix != ".py":
         return _Source(sha256(data))
+    nodes = list(ast.walk(parsed(data, file)))
+    return _Source(sha256(data), tuple(_imports(nodes)), tuple(_texts(nodes)))
+
+
+def parsed(data: bytes, file: Path) -> ast.Module:
+    """The syntax tree of a module. PvError, naming file and line, where it does not parse."""
     try:
-        tree = ast.parse(data, filename=str(file))
+        return ast.parse(data, filename=str(file))
     except SyntaxError as error:
         raise PvError(f"does not parse: {error.msg}", where=f"{file}:{error.lineno or 1}") from None
     except (ValueError, RecursionError) as error:
         raise PvError(f"does not parse: {error}", where=str(file)) from None
-    nodes = list(ast.walk(tree))
-    return _Source(sha256(data), tuple(_imports(nodes)), tuple(_texts(nodes)))
 
 
 def _imports(nodes: list[ast.AST]) -> Iterator[Import]:

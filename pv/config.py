@@ -5,6 +5,8 @@ contracts = "contracts"             # folder of contracts
 evidence = "evidence"               # folder of statements
 models = "models/registry.yaml"     # models by name; none by default
 first-party = ["mypackage"]         # packages whose code counts as ours; default: those in the root and in src/
+
+What [tool.pv.severity], [[tool.pv.suppress]] and baseline hold is read by pv.settings.
 """
 
 import functools
@@ -13,7 +15,6 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from pv.errors import PvError
 if TYPE_CHECKING:
     from pv.yaml_loader import Document
 
-KEYS = ("contracts", "evidence", "models", "first-party")
+KEYS = ("contracts", "evidence", "models", "first-party", "severity", "suppress", "baseline")
 ENTRY = "an entry has about, licence, sha256, size, and either file or pypi: {requirement, member}"
 
 
@@ -59,10 +60,15 @@ class RegisteredModel:
 
 
 def find(start: Path) -> Config:
-    """The project around `start`: the nearest pyproject.toml with [tool.pv], not beyond the repository's root.
+    """The project around `start`, as `content_around`. PvError for an unknown key or a wrong type in [tool.pv] too."""
+    return config_of(*content_around(start))
 
-    Without one, defaults for the nearest folder that holds a pyproject.toml or a .git, else for `start` itself.
-    PvError for a pyproject.toml that does not parse, and for an unknown key or a wrong type in [tool.pv].
+
+def content_around(start: Path) -> tuple[Path, dict[str, Any]]:
+    """Root and pyproject.toml of the project around `start`: the nearest with [tool.pv], in its repository.
+
+    Without one, the nearest folder that holds a pyproject.toml or a .git, else `start` itself, and no content.
+    PvError for a pyproject.toml that does not parse.
     """
     start = start.resolve()
     if not start.is_dir():
@@ -73,22 +79,26 @@ def find(start: Path) -> Config:
         if file.is_file():
             content = _toml(file)
             if "pv" in content.get("tool", {}):
-                return _config(folder, content)
+                return folder, content
             nearest = nearest or (folder, content)
         if (folder / ".git").exists():
             nearest = nearest or (folder, {})
             break
-    return _config(*(nearest or (start, {})))
+    return nearest or (start, {})
 
 
 def _toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PvError(f"cannot be read: {error}", where=str(file)) from None
+    if not isinstance(content.get("tool", {}), dict):
+        raise PvError("tool must be a table", where=str(file))
+    return content
 
 
-def _config(root: Path, content: dict[str, Any]) -> Config:
+def config_of(root: Path, content: dict[str, Any]) -> Config:
+    """The project in a folder, by what its pyproject.toml holds. PvError for what is wrong in [tool.pv]."""
     where = str(root / "pyproject.toml")
     table = content.get("tool", {}).get("pv", {})
     if not isinstance(table, dict):
@@ -268,5 +278,7 @@ def _sha256(path: Path, stamp: tuple[int, ...]) -> str:
 
 
 def _near(name: str, known: tuple[str, ...]) -> str:
+    from difflib import get_close_matches
+
     close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"

@@ -19,6 +19,8 @@ from pv.yaml_loader import Path as Place
 
 TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 """module:function"""
+PIECE = 2**16
+"""Bytes that are read at a time: memory is taken for all that are asked for, and most contracts are short."""
 
 
 class ContractError(PvError):
@@ -39,7 +41,11 @@ class Entry:
 
     def key(self, name: str) -> str:
         """The spelling of `name` that the entry uses; `name` itself where it has none."""
-        return next((spelling for spelling in SPELLINGS.get(name, (name,)) if spelling in self.raw), name)
+        if name not in self.raw:
+            for spelling in SPELLINGS.get(name, ()):
+                if spelling in self.raw:
+                    return spelling
+        return name
 
     def at(self, name: str) -> Place:
         """Place of a key's value. One that is missing has no position of its own, and takes the entry's."""
@@ -48,7 +54,8 @@ class Entry:
     def text(self, name: str) -> str:
         """The text under a key, as it was written where it is a number or a boolean. Empty if missing or no scalar."""
         key = self.key(name)
-        return _text(self.document, (*self.place, key), self.raw.get(key))
+        value = self.raw.get(key)
+        return value if isinstance(value, str) else _text(self.document, (*self.place, key), value)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """The texts in the list under a key; items that are none are left out."""
@@ -171,8 +178,11 @@ def read_contract(path: Path) -> Contract:
 def read_bytes(path: Path) -> bytes:
     """The file's bytes, but no more than one over the limit. UnreadableError where that fails."""
     try:
-        with path.open("rb") as stream:
-            return stream.read(yaml_loader.MAX_BYTES + 1)
+        with path.open("rb", buffering=0) as stream:
+            data = bytearray()
+            while part := stream.read(min(PIECE, yaml_loader.MAX_BYTES + 1 - len(data))):
+                data += part
+            return bytes(data)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise UnreadableError(f"cannot be read: {reason}", where=str(path)) from None

@@ -2,17 +2,26 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from pv.contract import Contract, Entry
+from pv.facts import Facts
 from pv.yaml_loader import Path, Position
 
-ERROR, WARNING = "error", "warning"
+if TYPE_CHECKING:
+    from pv.bindings import Registry
+    from pv.project import Project
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+SEVERITIES = (ERROR, WARNING, NOTE)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A broken rule at a place; line and column count from 1."""
+    """A broken rule at a place; line and columns count from 1.
+
+    end_column  past the last character at fault in that line; 0 where only the beginning is known
+    """
 
     rule: str
     severity: str
@@ -21,6 +30,7 @@ class Finding:
     column: int
     message: str
     hint: str = ""
+    end_column: int = 0
 
 
 class Hit(NamedTuple):
@@ -36,42 +46,57 @@ class Hit(NamedTuple):
 
 
 Check: TypeAlias = Callable[[Contract], Iterable[Hit]]
-RunCheck: TypeAlias = Callable[[Sequence[Contract]], Iterable[tuple[Contract, Hit]]]
+RunCheck: TypeAlias = Callable[[Sequence[Facts]], Iterable[tuple["Facts | Registry", Hit]]]
+ProjectCheck: TypeAlias = Callable[[Contract, "Project"], Iterable[Hit]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a contract must keep, in words that are true of one that does.
 
-    check   looks at one contract; across: at all contracts of a run. A rule that has neither is kept by the reader.
+    lint     asked by `pv lint` alone
+    check    looks at one contract by itself; across: at all contracts of a run; within: at one contract and its project
+             (falsifiers, models, evidence). A rule that has none of them is kept by the reader.
     """
 
     id: str
     severity: str
     what: str
+    lint: bool = False
     check: Check | None = None
     across: RunCheck | None = None
+    within: ProjectCheck | None = None
 
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, severity: str, what: str) -> Callable[[Check], Check]:
+def rule(name: str, severity: str, what: str, *, lint: bool = False) -> Callable[[Check], Check]:
     """Enter a function over one contract into the table."""
 
     def enter(check: Check) -> Check:
-        _enter(Rule(name, severity, what, check=check))
+        _enter(Rule(name, severity, what, lint, check=check))
         return check
 
     return enter
 
 
-def run_rule(name: str, severity: str, what: str) -> Callable[[RunCheck], RunCheck]:
+def run_rule(name: str, severity: str, what: str, *, lint: bool = False) -> Callable[[RunCheck], RunCheck]:
     """Enter a function over all contracts of a run into the table."""
 
     def enter(across: RunCheck) -> RunCheck:
-        _enter(Rule(name, severity, what, across=across))
+        _enter(Rule(name, severity, what, lint, across=across))
         return across
+
+    return enter
+
+
+def project_rule(name: str, severity: str, what: str, *, lint: bool = False) -> Callable[[ProjectCheck], ProjectCheck]:
+    """Enter a function over one contract and its project into the table."""
+
+    def enter(within: ProjectCheck) -> ProjectCheck:
+        _enter(Rule(name, severity, what, lint, within=within))
+        return within
 
     return enter
 
@@ -88,9 +113,23 @@ def _enter(new: Rule) -> Rule:
 
 
 def finding(entry: Rule, contract: Contract, hit: Hit) -> Finding:
-    severity = WARNING if hit.foreign else entry.severity
-    at = hit.at if isinstance(hit.at, Position) else contract.document.position(hit.at)
-    return Finding(entry.id, severity, str(contract.path), at.line, at.column, hit.message, hit.hint)
+    """The finding for a hit in a contract; its extent ends with the value at fault, or with the line."""
+    at, end = hit.at, 0
+    if not isinstance(at, Position):
+        end = contract.document.end_column(at)
+        at = contract.document.position(at)
+    return _finding(entry, str(contract.path), at, end, hit)
+
+
+def finding_between(entry: Rule, facts: "Facts | Registry", hit: Hit) -> Finding:
+    """The finding for a hit of a rule over several contracts."""
+    at = hit.at if isinstance(hit.at, Position) else Position(1, 1)
+    return _finding(entry, str(facts.path), at, 0, hit)
+
+
+def _finding(entry: Rule, path: str, at: Position, end: int, hit: Hit) -> Finding:
+    severity = WARNING if hit.foreign and entry.severity == ERROR else entry.severity
+    return Finding(entry.id, severity, path, at.line, at.column, hit.message, hit.hint, end)
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

@@ -1,30 +1,40 @@
 """Rules that the public tool does not have.
 
 They are named by what they are about: PV-TYPE shapes, PV-LINK references within a contract, PV-RUN what a test runs,
-PV-STATUS levels, PV-TOL tolerances, PV-DUP what occurs twice in a run.
+PV-STATUS levels, PV-TOL tolerances, PV-DUP what occurs twice. Here are those about one contract by itself;
+pv.between_rules has those between contracts, pv.project_rules those about the project, pv.yaml_rules those about YAML.
 
 A test without falsifiers is foreign: what breaks a rule about keys that pv alone reads is a warning there, since these
 keys may mean something else to their author.
 """
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 
 from pv.contract import TARGET, Contract, FalsificationTest
-from pv.findings import ERROR, WARNING, Hit, rule, run_rule
-from pv.shapes import CHOICE, REQUIRED, TYPE, mismatches, nearest
+from pv.findings import ERROR, WARNING, Hit, again, blank, line_of, rule
+from pv.shapes import CHOICE, REQUIRED, TYPE, Mismatch, mismatches, nearest
 from pv.vocabulary import CONTRACT
 from pv.words import ROLES, Level, level_named
+from pv.yaml_loader import Document
+
+
+@functools.lru_cache(maxsize=1)  # asked by one rule after the other, about one document
+def _mismatches(document: Document) -> tuple[Mismatch, ...]:
+    return tuple(mismatches(document, CONTRACT))
 
 
 def _shape(contract: Contract, kind: str) -> Iterator[Hit]:
     ours = {test.entry.place for test in contract.tests if test.ours}
-    for found in mismatches(contract.document, CONTRACT):
+    for found in _mismatches(contract.document):
         if found.kind == kind:
             yield Hit(found.place, found.message, found.hint, found.ours and found.place[:2] not in ours)
 
 
-def _hit(test: FalsificationTest, key: str, message: str, hint: str = "", item: str | int | None = None) -> Hit:
+def hit_in(test: FalsificationTest, key: str, message: str, hint: str = "", item: str | int | None = None) -> Hit:
+    """A hit at a key of a test, or at an item in its value; in a foreign test it is a warning."""
     place = test.entry.at(key) if item is None else (*test.entry.at(key), item)
     return Hit(place, f"{test.id or 'a falsification test'}: {message}", hint, not test.ours)
 
@@ -49,17 +59,52 @@ def bound_equation(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         if test.binds_to and test.binds_to not in contract.equations:
             hint = nearest(test.binds_to, contract.equations)
-            yield _hit(test, "binds_to", f"there is no equation {test.binds_to!r}", hint)
+            yield hit_in(test, "binds_to", f"there is no equation {test.binds_to!r}", hint)
 
 
 @rule("PV-LINK-002", ERROR, "the obligations of a test are ids of proof obligations of the contract")
 def named_obligations(contract: Contract) -> Iterator[Hit]:
     known = {entry.text("id"): None for entry in contract.root.entries("proof_obligations") if entry.text("id")}
     for test in contract.tests:
-        for index, name in _items(test, "obligations"):
+        for index, name in items(test, "obligations"):
             if name not in known:
                 what = f"no proof obligation has the id {name!r}"
-                yield _hit(test, "obligations", what, nearest(name, known), index)
+                yield hit_in(test, "obligations", what, nearest(name, known), index)
+
+
+@rule("PV-LINK-003", WARNING, "an obligation has an id that a test names")
+def untested_obligations(contract: Contract) -> Iterator[Hit]:
+    if not any(test.ours and test.obligations for test in contract.tests):
+        return
+    named = {name for test in contract.tests for name in test.obligations}
+    for entry in contract.root.entries("proof_obligations"):
+        name = entry.text("id")
+        if name in named or entry.text("applies_to") == "not_applicable":
+            continue
+        if name:
+            what, hint = (
+                f"no falsification test names the obligation {name!r}",
+                "name it in obligations: [..] of a test",
+            )
+        else:
+            what, hint = "the obligation has no id, so no test can name it", "id: OBL-1"
+        yield Hit(entry.at("id"), what, hint)
+
+
+@rule("PV-LINK-004", WARNING, "a test is bound to an equation")
+def bound_to_nothing(contract: Contract) -> Iterator[Hit]:
+    for test in contract.tests:
+        if test.ours and not test.covers and blank(test.entry, "binds_to") and contract.equations:
+            hint = f"binds_to: {next(iter(contract.equations))}, or whichever it is about"
+            yield hit_in(test, "id", "is bound to no equation", hint)
+
+
+@rule("PV-LINK-005", WARNING, "a test names the obligations that it tries")
+def tries_no_obligation(contract: Contract) -> Iterator[Hit]:
+    known = [entry.text("id") for entry in contract.root.entries("proof_obligations") if entry.text("id")]
+    for test in contract.tests:
+        if test.ours and not test.covers and not test.raw.get("obligations") and known:
+            yield hit_in(test, "id", "names no obligation", f"obligations: [{known[0]}], or whichever it tries")
 
 
 @rule("PV-RUN-001", ERROR, "the roles of falsifiers are algorithm, live and oracle")
@@ -67,7 +112,7 @@ def roles(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         for role in test.falsifiers:
             if role not in ROLES:
-                yield _hit(test, "falsifiers", f"there is no role {role!r}", nearest(role, ROLES), role)
+                yield hit_in(test, "falsifiers", f"there is no role {role!r}", nearest(role, ROLES), role)
 
 
 @rule("PV-RUN-002", ERROR, "a falsifier is written module:function")
@@ -78,7 +123,7 @@ def targets(contract: Contract) -> Iterator[Hit]:
             target = falsifiers.text(role) if falsifiers else ""
             if not isinstance(value, list | dict) and not TARGET.fullmatch(target):
                 what = f"the {role} falsifier is {target!r}, not module:function"
-                yield _hit(test, "falsifiers", what, "as in falsifiers.rmsnorm:scale_invariance", role)
+                yield hit_in(test, "falsifiers", what, "as in falsifiers.rmsnorm:scale_invariance", role)
 
 
 @rule("PV-RUN-003", WARNING, "a test that runs has mutants")
@@ -86,7 +131,7 @@ def unproven(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         if test.falsifiers and not test.mutants:
             hint = "a test that was never seen red earns no level: name planted defects that it must catch"
-            yield _hit(test, "falsifiers", "has falsifiers but no mutants", hint)
+            yield hit_in(test, "falsifiers", "has falsifiers but no mutants", hint)
 
 
 @rule("PV-RUN-004", ERROR, "live and oracle falsifiers have models to run on")
@@ -94,7 +139,7 @@ def models(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         for role in test.falsifiers:
             if role in ROLES[1:] and not test.models:
-                yield _hit(test, "falsifiers", f"{role} has no models to run on", "models: [tiny-qwen2]", role)
+                yield hit_in(test, "falsifiers", f"{role} has no models to run on", "models: [tiny-qwen2]", role)
 
 
 @rule("PV-RUN-005", WARNING, "a test with falsifiers has an algorithm falsifier")
@@ -102,7 +147,7 @@ def no_algorithm(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         if test.ours and "algorithm" not in test.falsifiers:
             hint = f"{Level.PARTIAL.value} is the first step to any level, and only an algorithm falsifier can earn it"
-            yield _hit(test, "falsifiers", "has no algorithm falsifier", hint)
+            yield hit_in(test, "falsifiers", "has no algorithm falsifier", hint)
 
 
 @rule("PV-RUN-006", ERROR, "a test names each mutant and each model once")
@@ -110,9 +155,9 @@ def repeated_names(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         for key in ("mutants", "models"):
             seen: set[str] = set()
-            for index, name in _items(test, key):
+            for index, name in items(test, key):
                 if name in seen:
-                    yield _hit(test, key, f"{name!r} stands twice among its {key}", item=index)
+                    yield hit_in(test, key, f"{name!r} stands twice among its {key}", item=index)
                 seen.add(name)
 
 
@@ -120,7 +165,7 @@ def repeated_names(contract: Contract) -> Iterator[Hit]:
 def status(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         if test.status is not None and level_named(test.status) is None:
-            yield _hit(test, "status", f"{test.status!r} is no level", nearest(test.status.upper(), tuple(Level)))
+            yield hit_in(test, "status", f"{test.status!r} is no level", nearest(test.status.upper(), tuple(Level)))
 
 
 @rule("PV-TOL-001", ERROR, "a tolerance says why it is what it is")
@@ -128,7 +173,7 @@ def unreasoned_tolerance(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
         if test.tolerance is not None and not test.tolerance.because.strip():
             hint = "because: the floor that was measured, and where"
-            yield _hit(test, "tolerance", "its tolerance gives no reason", hint)
+            yield hit_in(test, "tolerance", "its tolerance gives no reason", hint)
 
 
 @rule("PV-TOL-002", ERROR, "a tolerance names its metric, and a limit that is a finite number, 0 or more")
@@ -138,37 +183,35 @@ def tolerance_limit(contract: Contract) -> Iterator[Hit]:
             continue
         limit = test.tolerance.limit
         if not test.tolerance.metric.strip():
-            yield _hit(test, "tolerance", "its tolerance names no metric", "metric: nmse")
+            yield hit_in(test, "tolerance", "its tolerance names no metric", "metric: nmse")
         if limit is None or not 0 <= limit < math.inf:
             shown = "missing" if limit is None else limit
             item = "limit" if limit is not None else None
-            yield _hit(test, "tolerance", f"the limit of its tolerance is {shown}", "limit: 1.0e-4", item)
+            yield hit_in(test, "tolerance", f"the limit of its tolerance is {shown}", "limit: 1.0e-4", item)
 
 
-@run_rule("PV-DUP-001", ERROR, "no two contracts of a run have the same file name")
-def same_stem(contracts: Sequence[Contract]) -> Iterator[tuple[Contract, Hit]]:
-    first: dict[str, Contract] = {}
-    for contract in contracts:
-        other = first.setdefault(contract.stem, contract)
-        if other is not contract:
-            ours = any(test.ours for test in (*contract.tests, *other.tests))
-            hint = "evidence is kept under the file's name: rename one"
-            yield contract, Hit((), f"{other.path} has the same name", hint, not ours)
+@rule("PV-DUP-003", ERROR, "no two obligations and no two equations of a contract have the same id")
+def same_id_within(contract: Contract) -> Iterator[Hit]:
+    for key, noun in (("proof_obligations", "obligation"), ("equations", "equation")):
+        for entry, name, first in again(contract.root.entries(key), "id"):
+            what = f"the {noun} id {name!r} is taken in line {line_of(first, 'id')}"
+            hint = "a test that names it would be about either"
+            yield Hit(entry.at("id"), what, hint, not any(test.ours for test in contract.tests))
 
 
-@run_rule("PV-DUP-002", WARNING, "no falsification test of a run has the id of one in another contract")
-def same_id_elsewhere(contracts: Sequence[Contract]) -> Iterator[tuple[Contract, Hit]]:
-    first: dict[str, tuple[Contract, FalsificationTest]] = {}
-    for contract in contracts:
-        for test in contract.tests:
-            other, its = first.setdefault(test.id, (contract, test))
-            if test.id and other is not contract:
-                yield contract, Hit(test.entry.at("id"), f"the id {test.id} is taken in {other.path}:{its.line}")
+@rule("PV-DUP-004", WARNING, "the names of equations differ in more than case and separators")
+def similar_equations(contract: Contract) -> Iterator[Hit]:
+    first: dict[str, str] = {}
+    for name, entry in contract.equation_entries():
+        other = first.setdefault(re.sub(r"[\W_]", "", name).casefold() or name, name)
+        if other != name:
+            yield Hit(entry.place, f"the equation {name!r} is easily taken for {other!r}", "rename one, or merge them")
 
 
-def _items(test: FalsificationTest, key: str) -> Iterator[tuple[int, str]]:
-    """The texts in a list of the test, with their places in it."""
-    items = test.entry.raw.get(key)
-    for index, item in enumerate(items if isinstance(items, list) else ()):
-        if isinstance(item, str):
-            yield index, item
+def items(test: FalsificationTest, key: str) -> Iterator[tuple[int, str]]:
+    """The texts in a list of the test, as they were written, with their places in it."""
+    found = test.entry.raw.get(key)
+    for index, item in enumerate(found if isinstance(found, list) else ()):
+        text = item if isinstance(item, str) else test.entry.document.source((*test.entry.at(key), index))
+        if text:
+            yield index, text

@@ -13,8 +13,9 @@ from pv.canonical import canonical, sha256
 from pv.config import Config
 from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
+from pv.findings import ERROR, Finding
 from pv.outcome import OBSERVED, Outcome, supports
-from pv.rules import ERROR, Finding, check
+from pv.rules import check
 from pv.runner import Result, run
 from pv.statement import Record, statement
 

@@ -1,57 +1,87 @@
-"""What `pv validate` says: text for people, JSON for programs.
+"""What `pv validate` and `pv lint` say: text for people, JSON for programs.
 
 JSON, schema pv-validate/1; keys may be added, none changes its meaning:
 
     {"schema": "pv-validate/1", "verdict": "accept" | "reject" | "decline", "files": n, "accepted": n, "rejected": n,
-     "errors": n, "warnings": n, "tests": {"declared": n, "bound": n},
-     "findings": [{"rule", "severity", "path", "line", "column", "message", "hint"}],
-     "declined": [{"path", "reason"}], "skipped": [path]}
+     "errors": n, "warnings": n, "notes": n, "strict": bool, "tests": {"declared": n, "bound": n},
+     "findings": [FINDING], "suppressed": [FINDING and "reason", "until"], "known": [FINDING],
+     "settings": {RULE: severity}, "declined": [{"path", "reason"}], "skipped": [path]}
+    FINDING = {"rule", "severity", "path", "line", "column", "message", "hint", "end_column"}
+
+`findings` are those that count; `settings` names the rules that have another severity than their own.
 """
 
 import json
 from dataclasses import fields
 from typing import Any
 
-from pv.findings import ERROR, WARNING, Finding
+from pv.excerpt import Sources, excerpt, printable
+from pv.findings import ERROR, NOTE, WARNING, Finding
 from pv.validate import ACCEPT, REJECT, Verdict
+
+__all__ = ["as_json", "as_text", "printable", "summary", "word"]
 
 
 def as_json(verdict: Verdict) -> str:
     """The verdict as JSON, in the shape above."""
     content = {
         "schema": "pv-validate/1",
-        "verdict": _word(verdict),
+        "verdict": word(verdict),
         "files": len(verdict.checked),
         "accepted": verdict.accepted,
         "rejected": verdict.rejected,
         "errors": _count(verdict, ERROR),
         "warnings": _count(verdict, WARNING),
+        "notes": _count(verdict, NOTE),
+        "strict": verdict.strict,
         "tests": {"declared": verdict.declared, "bound": verdict.bound},
-        "findings": [_mapping(finding) for finding in verdict.findings],
+        "findings": [_mapping(found) for found in verdict.findings],
+        "suppressed": [
+            {**_mapping(found), "reason": entry.reason, "until": str(entry.until)}
+            for found, entry in verdict.suppressed
+        ],
+        "known": [_mapping(found) for found in verdict.known],
+        "settings": verdict.settings.changed(lint=verdict.lint),
         "declined": [{"path": path, "reason": reason} for path, reason in verdict.declined],
         "skipped": [str(path) for path in verdict.skipped],
     }
     return json.dumps(content, indent=2)
 
 
-def as_text(verdict: Verdict) -> str:
-    """One line per finding, with a hint below where there is one; the last line counts what was measured."""
-    lines = []
-    for finding in verdict.findings:
-        place = f"{finding.path}:{finding.line}:{finding.column}"
-        lines.append(printable(f"{place}: {finding.severity} {finding.rule}: {finding.message}"))
-        if finding.hint:
-            lines.append(printable(f"  hint: {finding.hint}"))
+def as_text(verdict: Verdict, *, notes: bool = False, quiet: bool = False) -> str:
+    """A line for each finding, its source line with carets, and its hint; the last line counts what was measured.
+
+    notes  show notes too; without, they are only counted
+    quiet  the last line alone
+    """
+    return "\n".join([*([] if quiet else _details(verdict, notes)), summary(verdict, notes=notes)])
+
+
+def _details(verdict: Verdict, notes: bool) -> list[str]:
+    lines: list[str] = []
+    sources = Sources({str(path): data for path, data in verdict.given.items()})
+    for found in verdict.findings:
+        if found.severity == NOTE and not notes:
+            continue
+        place = f"{found.path}:{found.line}:{found.column}"
+        lines.append(printable(f"{place}: {found.severity} {found.rule}: {found.message}"))
+        lines += excerpt(found, sources)
+        if found.hint:
+            lines.append(printable(f"  hint: {found.hint}"))
     lines += [printable(f"{path}: not measured: {reason}".removeprefix(": ")) for path, reason in verdict.declined]
-    return "\n".join([*lines, _summary(verdict)])
+    return lines
 
 
-def _summary(verdict: Verdict) -> str:
-    errors, warnings = _count(verdict, ERROR), _count(verdict, WARNING)
+def summary(verdict: Verdict, *, notes: bool = True) -> str:
+    """The verdict in a line, with its denominators, and all that the settings took out of it."""
+    hidden = _count(verdict, NOTE)
     unbound = verdict.declared - verdict.bound
+    found = [_plural(_count(verdict, ERROR), "error"), _plural(_count(verdict, WARNING), "warning")]
+    if hidden:
+        found.append(_plural(hidden, "note") + ("" if notes else " (shown with --notes)"))
     parts = [
         f"{_plural(len(verdict.checked), 'file')}: {verdict.accepted} accepted, {verdict.rejected} rejected",
-        f"{_plural(errors, 'error')}, {_plural(warnings, 'warning')}",
+        ", ".join(found) + (", warnings reject" if verdict.strict else ""),
         f"{_plural(verdict.declared, 'test')} declared, {verdict.bound} bound"
         + (f", {unbound} unbound (nothing runs them)" if unbound else ""),
     ]
@@ -59,25 +89,27 @@ def _summary(verdict: Verdict) -> str:
         parts.append(f"{len(verdict.declined)} not measured")
     if verdict.skipped:
         parts.append(f"{len(verdict.skipped)} skipped as no contracts")
-    return f"{_word(verdict)}: " + "; ".join(parts)
+    if verdict.suppressed:
+        parts.append(f"{_plural(len(verdict.suppressed), 'finding')} suppressed")
+    if verdict.known:
+        parts.append(f"{_plural(len(verdict.known), 'finding')} known from the baseline")
+    if changed := verdict.settings.changed(lint=verdict.lint):
+        rules = ", ".join(f"{rule} {level}" for rule, level in sorted(changed.items()))
+        parts.append(f"{_plural(len(changed), 'rule')} changed by settings ({rules})")
+    return f"{word(verdict)}: " + "; ".join(parts)
 
 
-def _word(verdict: Verdict) -> str:
+def word(verdict: Verdict) -> str:
     return "accept" if verdict.code == ACCEPT else "reject" if verdict.code == REJECT else "decline"
 
 
 def _count(verdict: Verdict, severity: str) -> int:
-    return sum(finding.severity == severity for finding in verdict.findings)
+    return sum(found.severity == severity for found in verdict.findings)
 
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _mapping(finding: Finding) -> dict[str, Any]:
-    return {field.name: getattr(finding, field.name) for field in fields(finding)}
-
-
-def printable(line: str) -> str:
-    """Without line breaks, control characters and what no terminal can show: a contract must not steer the terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
+def _mapping(found: Finding) -> dict[str, Any]:
+    return {field.name: getattr(found, field.name) for field in fields(found)}

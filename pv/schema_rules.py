@@ -1,11 +1,15 @@
 """Rules of the public tool for contracts of this kind, under the same ids."""
 
+import functools
 import re
 from collections.abc import Iterator
 
 from pv.contract import Contract, Entry
+from pv.facts import stem_of
 from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
 from pv.vocabulary import CONTRACT
+
+CLAIMS = ("proof_obligations", "falsification_tests")
 
 
 @rule("SCHEMA-001", ERROR, "metadata.references names at least one source")
@@ -99,17 +103,48 @@ def gate(contract: Contract) -> Iterator[Hit]:
         yield Hit(("qa_gate",), "the contract has no qa_gate", _kernel_hint(contract))
 
 
+@rule("SCHEMA-014", ERROR, "requires stands in postconditions alone")
+def misplaced_requires(contract: Contract) -> Iterator[Hit]:
+    yield from _belongs(contract, "requires", ("postcondition",))
+
+
+@rule("SCHEMA-015", ERROR, "applies_to_phase stands in loop invariants and loop variants alone")
+def misplaced_phase(contract: Contract) -> Iterator[Hit]:
+    yield from _belongs(contract, "applies_to_phase", ("loop_invariant", "loop_variant"))
+
+
+@rule("SCHEMA-016", ERROR, "parent_contract stands in subcontracts alone")
+def misplaced_parent(contract: Contract) -> Iterator[Hit]:
+    yield from _belongs(contract, "parent_contract", ("subcontract",))
+
+
+@rule("SCHEMA-017", ERROR, "metadata.depends_on names the parent contract of a subcontract")
+def undeclared_parent(contract: Contract) -> Iterator[Hit]:
+    metadata = contract.root.entry("metadata")
+    declared = {stem_of(name) for name in metadata.texts("depends_on")} if metadata else set()
+    for entry in contract.root.entries("proof_obligations"):
+        parent = entry.raw.get("parent_contract")
+        if entry.text("type") != "subcontract" or parent is None or isinstance(parent, list | dict):
+            continue
+        name = entry.text("parent_contract")
+        if not name.strip():
+            yield Hit(entry.at("parent_contract"), f"{called(entry, 'proof obligation')} names no parent contract")
+        elif stem_of(name) not in declared:
+            what = f"metadata.depends_on does not name the parent contract {name!r}"
+            yield Hit(entry.at("parent_contract"), what, "add it there: whoever draws the dependencies reads that list")
+
+
 @rule("SCHEMA-018", ERROR, "kind stands in metadata, not at the top")
 def top_level_kind(contract: Contract) -> Iterator[Hit]:
     if "kind" in contract.root.raw:
         yield Hit(("kind",), "kind at the top level is read by nobody", "move it into metadata")
 
 
-@rule("SCHEMA-019", ERROR, "no top-level key is a misspelt known one")
+@rule("SCHEMA-019", ERROR, "no top-level key is a known one in another case, number or separator")
 def misspelt_keys(contract: Contract) -> Iterator[Hit]:
-    known = {_folded(name): name for name in CONTRACT.keys}
+    known = [name for name, key in CONTRACT.keys.items() if key.kind in ("", contract.kind)]
     for key in contract.root.raw:
-        meant = known.get(_folded(key))
+        meant = next((name for name in known if _forms(name) & _forms(key)), None)
         if meant is not None and key not in CONTRACT.keys:
             yield Hit((key,), f"the key {key!r} is read by nobody", f"write {meant!r}")
 
@@ -139,16 +174,38 @@ def applicable_with_excuse(contract: Contract) -> Iterator[Hit]:
                 yield Hit(entry.at(key), f"{key} without applies_to: not_applicable")
 
 
+@rule("PROVABILITY-001", ERROR, "a kernel has obligations, no fewer tests, and Kani harnesses", lint=True)
+def provability(contract: Contract) -> Iterator[Hit]:
+    sections = {"kernel": (*CLAIMS, "kani_harnesses"), "competitive-parity": CLAIMS}.get(contract.kind, ())
+    for section in sections:
+        if not any(contract.root.entries(section)):
+            yield Hit((section,), f"the contract has no {section}", _kernel_hint(contract))
+    obligations, tests = len(contract.obligations), len(contract.tests)
+    if sections and 0 < tests < obligations:
+        hint = "what has no test of its own can be broken without notice"
+        yield Hit(("falsification_tests",), f"{tests} falsification tests for {obligations} proof obligations", hint)
+
+
 def _kernel_hint(contract: Contract) -> str:
     metadata = contract.root.entry("metadata")
     if metadata and metadata.text("kind"):
-        return "this is asked of every kernel"
+        return f"this is asked of every contract whose metadata.kind is {contract.kind}"
     return "no metadata.kind, judged kernel by default: name the kind if this is none"
 
 
-def _folded(key: str) -> str:
-    """What is left of a key without case, separators and plural."""
-    return re.sub(r"[\W_]", "", key.lower()).removesuffix("s")
+@functools.lru_cache(maxsize=4096)
+def _forms(key: str) -> frozenset[str]:
+    """What a key may be the plural of, and itself, without case and separators: gates -> gate; harnesses -> harness."""
+    plain = re.sub(r"[\W_]", "", key.lower())
+    return frozenset({plain, plain.removesuffix("s"), plain.removesuffix("es")} - {""})
+
+
+def _belongs(contract: Contract, key: str, types: tuple[str, ...]) -> Iterator[Hit]:
+    for entry in contract.root.entries("proof_obligations"):
+        kind = entry.text("type") or "invariant"  # what an obligation is that does not say
+        if entry.raw.get(key) is not None and kind not in types:
+            owner = " or ".join(types)
+            yield Hit(entry.at(key), f"{key} in an obligation of type {kind}", f"it is read in type: {owner} alone")
 
 
 def _not_applicable(entry: Entry) -> bool:

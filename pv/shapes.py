@@ -1,7 +1,7 @@
 """What a value in a contract must look like, and where a document does otherwise."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -39,22 +39,40 @@ class MapOf:
 class Key:
     """What a key of a record holds.
 
+    what      what it says, in one line
     required  a contract without it is refused
-    also      other spellings, first one first
+    also      other spellings, first one first; two spellings of one key in one mapping contradict each other
+    instead   keys of their own that are read in its place where it is missing
     ours      read by pv alone; in a test without falsifiers it may mean something else to somebody else
+    kind      the kind of contract that it means something in; "" for all
     """
 
     shape: "Shape"
+    what: str = ""
     required: bool = False
     also: tuple[str, ...] = ()
+    instead: tuple[str, ...] = ()
     ours: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mapping with known keys."""
+    """A mapping with known keys.
+
+    free   keys that public contracts have there and nothing reads, each with a hint or ""
+    spelt  every spelling of every key
+    """
 
     keys: Mapping[str, Key]
+    free: Mapping[str, str] = field(default_factory=dict)
+    spelt: Mapping[str, Key] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        spelt = {word: key for name, key in self.keys.items() for word in (name, *key.also)}
+        assert len(spelt) == sum(1 + len(key.also) for key in self.keys.values()), "two keys share a spelling"
+        assert not self.free.keys() & spelt.keys(), "a key is both read and free"
+        object.__setattr__(self, "spelt", spelt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,12 @@ class Named:
 
 
 Shape: TypeAlias = str | Choice | ListOf | MapOf | Record | Named
+
+
+def inner(shape: ListOf | MapOf | Named) -> Shape:
+    """The shape of what a list or a mapping of names holds."""
+    return shape.item if isinstance(shape, ListOf) else shape.value if isinstance(shape, MapOf) else shape.record
+
 
 TYPE, REQUIRED, CHOICE = "type", "required", "choice"
 
@@ -85,21 +109,25 @@ class Mismatch:
 
 
 def mismatches(document: Document, record: Record) -> Iterator[Mismatch]:
-    """Where the document differs from the record's shape. A value that is missing (null) only breaks `required`."""
+    """Where the document differs from the record's shape. A value that is missing (null) only breaks `required`.
+
+    pv.schema says the same as a JSON Schema.
+    """
     if isinstance(document.value, dict):
         yield from _in_record(document.value, record, ())
 
 
 def _in_record(value: dict[str, Any], record: Record, place: Path) -> Iterator[Mismatch]:
+    for word, item in value.items():
+        key = record.spelt.get(word)
+        if key is not None and item is not None:
+            for found in _in_value(item, key.shape, (*place, word)):
+                yield Mismatch(found.kind, found.place, found.message, found.hint, True) if key.ours else found
     for name, key in record.keys.items():
-        spelling = next((word for word in (name, *key.also) if word in value), None)
-        if spelling is None or value[spelling] is None:
-            if key.required:
-                owner = named(place) if place else "the contract"
-                yield Mismatch(REQUIRED, place if spelling is None else (*place, spelling), f"{owner} lacks {name!r}")
-            continue
-        for found in _in_value(value[spelling], key.shape, (*place, spelling)):
-            yield Mismatch(found.kind, found.place, found.message, found.hint, True) if key.ours else found
+        if key.required and all(value.get(word) is None for word in (name, *key.also)):
+            empty = next((word for word in (name, *key.also) if word in value), None)
+            owner = named(place) if place else "the contract"
+            yield Mismatch(REQUIRED, place if empty is None else (*place, empty), f"{owner} lacks {name!r}")
 
 
 def _in_value(value: Any, shape: Shape, place: Path) -> Iterator[Mismatch]:
@@ -124,9 +152,8 @@ def _in_value(value: Any, shape: Shape, place: Path) -> Iterator[Mismatch]:
     elif isinstance(shape, Record):
         yield from _in_record(value, shape, place)
     else:
-        inner = shape.record if isinstance(shape, Named) else shape.value
         for name, item in value.items():
-            yield from _in_value(item, inner, (*place, name))
+            yield from _in_value(item, inner(shape), (*place, name))
 
 
 _SCALARS: dict[str, Callable[[Any], bool]] = {

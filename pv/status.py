@@ -83,7 +83,7 @@ def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
     for record in records:
         by_test.setdefault((record.contract, record.test), []).append(record)
     rows = [
-        _row(contract, test, config, by_test.get((contract.stem, test.id), ()), unreadable)
+        row_of(contract, test, config, by_test.get((contract.stem, test.id), ()), unreadable)
         for contract in contracts
         for test in contract.tests
     ]
@@ -159,9 +159,10 @@ def _contracts(files: list[Path]) -> tuple[list[Contract], list[Problem]]:
     return list(contracts.values()), problems
 
 
-def _row(
+def row_of(
     contract: Contract, test: FalsificationTest, config: Config, records: Iterable[Record], unreadable: list[Problem]
 ) -> Row:
+    """What a test earned by its records; `unreadable` may be about other tests too."""
     home = str(config.evidence / contract.stem / test.id) + os.sep
     lost = [problem for problem in unreadable if problem.path.startswith(home)]
     try:

@@ -24,12 +24,15 @@ STYLES = {
     "FALSIFIED": "red",
     "error": "red",
     "warning": "yellow",
+    "note": "cyan",
     "accept": "green",
     "reject": "red",
     "decline": "yellow",
 }
 WORD = re.compile(r"(?:^|: |(?:->|=) )([A-Za-z_]+)(?=$|:| [A-Z]+-| \(was )")
 """Where the words of a verdict stand: a severity before its rule, the verdict at its head, a level behind an arrow."""
+EXCERPT = re.compile(r"  (?:\d+| +) \| ")
+"""The margin of a line of source text, or of the carets below it."""
 
 
 def status(found: Survey) -> str:
@@ -53,7 +56,11 @@ def coloured(text: str) -> str:
     lines = []
     for line in text.splitlines():
         shown_line = Text(printable(line))
-        for match in WORD.finditer(shown_line.plain):
+        if margin := EXCERPT.match(line):
+            shown_line.stylize("dim", 0, margin.end())
+            if not line[: margin.end()].strip(" |"):
+                shown_line.stylize("red", margin.end())
+        for match in () if margin else WORD.finditer(shown_line.plain):
             shown_line.stylize(STYLES.get(match[1], ""), *match.span(1))
         lines.append(shown_line)
     return _rendered(*lines, wrap=False)

@@ -1,13 +1,24 @@
-"""`pv validate`: which files are measured, and the verdict on all of them."""
+"""`pv validate` and `pv lint`: which files are measured, and the verdict on all of them."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from pv.contract import UnreadableError
-from pv.rules import ERROR, Checked, Finding, check_file, check_together
-from pv.walk import is_contract, yaml_files
+from pv.bindings import attached, registries
+from pv.facts import Facts
+from pv.findings import ERROR, WARNING, Finding
+from pv.judging import Run, judge
+from pv.measure import measure
+from pv.project import forget
+from pv.rules import Checked, check_together
+from pv.settings import Settings, Suppression
+from pv.walk import find
+
+if TYPE_CHECKING:
+    from pv.cache import Cache
 
 ACCEPT, REJECT, DECLINE = 0, 1, 2
 """Exit codes: measured and right; measured and wrong; not measured."""
@@ -17,28 +28,37 @@ ACCEPT, REJECT, DECLINE = 0, 1, 2
 class Verdict:
     """What came of a run over files.
 
-    checked   the files that were measured, each with what is wrong with it
-    between   what is wrong between them
-    declined  (path, reason) of what could not be measured
-    skipped   files of a folder that are known to be no contracts
+    checked     the files that were measured
+    findings    what is wrong with them and counts: file by file in the order of the run, and by place within each;
+                what is wrong with the settings comes last
+    declined    (path, reason) of what could not be measured
+    skipped     files of a folder that are known to be no contracts
+    suppressed  findings that do not count, each with the reason in the settings
+    known       findings that do not count since the baseline holds them
+    lint        the rules of `pv lint` were asked too
+    strict      warnings reject as errors do
+    given       the bytes of paths that are no files
     """
 
     checked: tuple[Checked, ...]
-    between: tuple[Finding, ...] = ()
+    findings: tuple[Finding, ...] = ()
     declined: tuple[tuple[str, str], ...] = ()
     skipped: tuple[Path, ...] = ()
+    suppressed: tuple[tuple[Finding, Suppression], ...] = ()
+    known: tuple[Finding, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    lint: bool = False
+    strict: bool = False
+    given: Mapping[Path, bytes] = field(default_factory=dict)
 
-    @property
-    def findings(self) -> list[Finding]:
-        """File by file in the order of the run, and by place within each."""
-        order = {str(file.path): index for index, file in enumerate(self.checked)}
-        found = [finding for file in self.checked for finding in file.findings] + list(self.between)
-        return sorted(found, key=lambda finding: (order[finding.path], finding.line, finding.column, finding.rule))
+    def rejects(self, finding: Finding) -> bool:
+        return finding.severity == ERROR or (self.strict and finding.severity == WARNING)
 
     @property
     def rejected(self) -> int:
-        """How many files have an error."""
-        return len({finding.path for finding in self.findings if finding.severity == ERROR})
+        """How many of the measured files have a finding that rejects."""
+        paths = {finding.path for finding in self.findings if self.rejects(finding)}
+        return sum(str(file.path) in paths for file in self.checked)
 
     @property
     def accepted(self) -> int:
@@ -47,49 +67,85 @@ class Verdict:
     @property
     def declared(self) -> int:
         """How many falsification tests the contracts declare."""
-        return sum(len(file.contract.tests) for file in self.checked if file.contract)
+        return sum(len(file.facts.tests) for file in self.checked if file.facts)
 
     @property
     def bound(self) -> int:
         """How many of these name a falsifier, so that something runs them."""
-        return sum(test.bound for file in self.checked if file.contract for test in file.contract.tests)
+        return sum(file.facts.bound for file in self.checked if file.facts)
 
     @property
     def code(self) -> int:
-        if self.rejected:
+        if any(map(self.rejects, self.findings)):
             return REJECT
         return DECLINE if self.declined or not self.checked else ACCEPT
 
 
-def validate(paths: Sequence[Path]) -> Verdict:
-    """Measure the files and all contracts in the folders at `paths`, each once. Bad input raises nothing."""
+def validate(
+    paths: Sequence[Path],
+    *,
+    lint: bool = False,
+    strict: bool = False,
+    settings: Settings | None = None,
+    step: Callable[[], None] = lambda: None,
+    bindings: Path | None = None,
+    given: Mapping[Path, bytes] = MappingProxyType({}),
+    jobs: int = 1,
+    cache: "Cache | None" = None,
+) -> Verdict:
+    """Measure the files and all contracts in the folders at `paths`, each once. Bad input raises nothing.
+
+    lint      ask the rules of `pv lint` too
+    strict    warnings reject too
+    settings  by default none: every finding counts
+    step      called after each file
+    bindings  a registry for `pv lint`; by default those that lie among the contracts
+    given     the bytes of paths that are no files, such as standard input
+    jobs      how many processes may work
+    cache     what is known of contracts that were checked before
+    """
+    forget()
+    settings = settings or Settings()
+    found = find(paths, given)
     checked: list[Checked] = []
-    declined: list[tuple[str, str]] = []
-    skipped: list[Path] = []
-    seen: set[Path] = set()
-
-    def unreadable(error: OSError) -> None:
-        declined.append((str(error.filename), f"cannot be read: {error.strerror}"))
-
-    for path in paths:
-        if os.path.isdir(path):  # unlike Path.is_dir, false for a path that cannot be looked at
-            inside = list(yaml_files(path, unreadable))
-            skipped += [file for file in inside if not is_contract(file)]
-            files = [file for file in inside if is_contract(file)]
-            if not files:
-                declined.append((str(path), "holds no contracts: no *.yaml or *.yml"))
+    declined, skipped = found.declined, found.skipped
+    within: list[Finding] = []
+    for measured in measure(found.files, given, lint=lint, jobs=jobs, cache=cache):
+        if measured.checked is None:
+            declined.append((str(measured.path), measured.declined))
         else:
-            files = [path]
-        for file in files:
-            real = Path(os.path.realpath(file))
-            if real in seen:
-                continue
-            seen.add(real)
-            try:
-                checked.append(check_file(file))
-            except UnreadableError as error:
-                declined.append((str(file), str(error.args[0])))
-    if not paths:
-        declined.append(("", "no file or folder is given"))
-    between = check_together([file.contract for file in checked if file.contract])
-    return Verdict(checked=tuple(checked), between=tuple(between), declined=tuple(declined), skipped=tuple(skipped))
+            checked.append(measured.checked)
+            within += measured.within
+        step()
+    if lint:
+        known, unread = registries([file.path for file in checked], skipped, bindings)
+        contracts = attached([file.facts for file in checked if file.facts], known, chosen=bindings is not None)
+        declined += unread
+        skipped = [file for file in skipped if file not in {registry.path for registry in known}]
+        checked += [Checked(registry.path, None, ()) for registry in known]
+    else:
+        contracts = [file.facts for file in checked if file.facts]
+    run = Run([str(file.path) for file in checked], lint)
+    judged = judge(_findings(checked, contracts, within, lint=lint), settings, run, date.today())
+    return Verdict(
+        checked=tuple(checked),
+        findings=judged.counts,
+        declined=tuple(declined),
+        skipped=tuple(skipped),
+        suppressed=judged.suppressed,
+        known=judged.known,
+        settings=settings,
+        lint=lint,
+        strict=strict,
+        given=given,
+    )
+
+
+def _findings(
+    checked: Sequence[Checked], contracts: Sequence[Facts], within: Sequence[Finding], *, lint: bool
+) -> list[Finding]:
+    order = {str(file.path): index for index, file in enumerate(checked)}
+    found = [finding for file in checked for finding in file.findings]
+    found += check_together(contracts, lint=lint)
+    found += within
+    return sorted(found, key=lambda finding: (order[finding.path], finding.line, finding.column, finding.rule))

@@ -8,12 +8,14 @@ Parsed by PyYAML's events (libyaml where it is built in); what they mean is deci
 - anchors and aliases share one value; what aliases repeat is bounded (MAX_REPEATED)
 - refused: merge keys (`<<`, no part of YAML 1.2), tags other than those of the core schema, several documents, keys
   that are no scalars, bytes that are not UTF-8, control characters and the line breaks that only YAML 1.1 knows
+- depth and number of values are bounded too (MAX_DEPTH, MAX_EVENTS), and the text itself (MAX_BYTES)
 - a key that occurs twice is an error; `parse` collects these instead, so that a checker can report all of them
 """
 
+import gc
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from itertools import islice, pairwise
+from typing import Any
 
 import yaml
 from yaml.error import YAMLError
@@ -25,16 +27,18 @@ from yaml.events import (
     ScalarEvent,
     SequenceEndEvent,
     SequenceStartEvent,
+    StreamEndEvent,
 )
 
+from pv.yaml_document import Document, Duplicate, Node, Path, Span
 from pv.yaml_text import (
     CORE,
     MAX_BYTES,
+    MEANS_MORE,
     Position,
     YamlError,
     decoded,
     explained,
-    place_at,
     position_of,
     scalar_value,
     tag_refused,
@@ -42,72 +46,16 @@ from pv.yaml_text import (
 
 __all__ = ["MAX_BYTES", "Document", "Duplicate", "Path", "Position", "Span", "YamlError", "load", "parse"]
 
-Path: TypeAlias = tuple[str | int, ...]
-
 MAX_DEPTH = 64
 """Deepest nesting of mappings and lists."""
 MAX_REPEATED = 200_000
 """How many characters and values all aliases together may repeat."""
+MAX_EVENTS = 500_000
+"""How many keys, values and brackets a document may have: each costs 400 bytes while the document is in memory."""
 
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where a value stands: from `start` up to, not including, `end`; the indices count characters of Document.text.
-
-    behind_index  as end_index, with the blank lines behind the value, which a text with |+ keeps
-    """
-
-    start: Position
-    end: Position
-    start_index: int
-    end_index: int
-    behind_index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A key that its mapping holds already. The first value is kept."""
-
-    path: Path
-    first: Position
-    again: Position
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Document:
-    """A document's plain value (dict, list, str, int, float, bool, None) and the place of everything in it.
-
-    A path holds keys and indices from the root: ("falsification_tests", 0, "id"); () is the root.
-    """
-
-    value: Any
-    text: str
-    duplicates: tuple[Duplicate, ...]
-    _marks: dict[Path, tuple[Any, Any, Any, str | None]]  # key's mark, start, end, source
-
-    def position(self, path: Path) -> Position:
-        """Where an entry begins: its key, or the item of a list. For a path that is not there, its nearest parent.
-
-        What stands behind an alias has no place of its own: the alias answers for it.
-        """
-        while path and path not in self._marks:
-            path = path[:-1]
-        key, start, _, _ = self._marks[path]
-        return position_of(key or start)
-
-    def span(self, path: Path) -> Span | None:
-        """Extent of a value, without the comments and blank lines behind it. None where the text has no such value."""
-        if path not in self._marks:
-            return None
-        _, start, end, _ = self._marks[path]
-        shift = self.text.startswith("\ufeff")  # the parser does not see a byte order mark
-        first, behind = start.index + shift, end.index + shift
-        last = first + len(self.text[first:behind].rstrip())
-        return Span(position_of(start), place_at(self.text, last), first, last, behind)
-
-    def source(self, path: Path) -> str | None:
-        """A scalar as it was written, escapes resolved: "1.10" where the value is 1.1. None for anything else."""
-        return self._marks[path][3] if path in self._marks else None
+LIST_ITEM = False
+"""Stands for the key of what is in a list."""
+_NO_KEYS = ("", "<<")
 
 
 def load(data: bytes | str, where: str) -> Document:
@@ -126,60 +74,52 @@ def load(data: bytes | str, where: str) -> Document:
 def parse(data: bytes | str, where: str) -> Document:
     """As `load`, but keys that occur twice are collected in Document.duplicates, and their first values kept."""
     text = decoded(data, where)
+    collecting = gc.isenabled()
+    gc.disable()  # what is read has no cycles; to look for some again and again would take most of the time
     try:
         return _read(text, where)
     except YAMLError as error:
         raise explained(error, text, where) from None
     except (ValueError, OverflowError) as error:  # of the pure parser, for an escape that is no character
         raise YamlError(f"cannot be parsed: {error}", file=where, at=Position(1, 1)) from None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Frame:
-    """A mapping or list that is being read; `path` is None below a key that occurs for the second time."""
+    """A mapping or list that is being read.
 
-    __slots__ = ("key", "key_mark", "own_key_mark", "path", "start", "value", "weight")
+    key   of the value that comes next: None where a key must come first, LIST_ITEM in a list
+    own   the key that it stands under itself, or LIST_ITEM
+    nodes the places of what it holds; None where none are kept: below a key that occurs for the second time
+    """
 
-    def __init__(self, value: Any, path: Path | None, start: Any, own_key_mark: Any, weight: int) -> None:
-        self.value, self.path, self.start, self.own_key_mark, self.weight = value, path, start, own_key_mark, weight
-        self.key: str | None = None  # of the value that comes next
+    __slots__ = ("key", "key_mark", "nodes", "own", "own_mark", "repeated", "start", "value")
+
+    def __init__(self, value: Any, nodes: Any, own: Any, own_mark: Any, start: Any, repeated: int) -> None:
+        self.value, self.nodes, self.own, self.own_mark, self.start = value, nodes, own, own_mark, start
+        self.repeated = repeated  # by aliases before it began
+        self.key: Any = None if type(value) is dict else LIST_ITEM
         self.key_mark: Any = None
 
 
 class _Builder:
-    """Makes values of events, without recursion."""
+    """Makes values of events, without recursion. At the bottom of its stack lies a list that takes the root."""
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.root: Any = None
-        self.stack: list[_Frame] = []
-        self.marks: dict[Path, tuple[Any, Any, Any, str | None]] = {}
+        self.bottom = _Frame([], [], LIST_ITEM, None, None, 0)
+        self.stack = [self.bottom]
         self.duplicates: list[Duplicate] = []
         self.anchors: dict[str, tuple[Any, int] | None] = {}  # None while the value is still being read
-        self.weight = 0  # values and characters so far, what aliases repeat included
         self.repeated = 0
-        self.last: Any = None  # where the last thing ended that is more than an end of indentation
+        self.documents = 0
 
     def refusal(self, message: str, event: Any, hint: str = "") -> YamlError:
         return YamlError(message, file=self.where, at=position_of(event.start_mark), hint=hint)
 
-    def scalar(self, event: ScalarEvent) -> None:
-        cost = 1 + len(event.value)
-        self.weight += cost
-        self.last = event.end_mark
-        top = self.stack[-1] if self.stack else None
-        if top is not None and top.key is None and type(top.value) is dict:
-            value: Any = self.key(event)
-            top.key = value
-            top.key_mark = event.start_mark
-        else:
-            value = scalar_value(event, self.where)
-            path, key_mark = self.put(value)
-            if path is not None:
-                self.marks[path] = (key_mark, event.start_mark, event.end_mark, event.value)
-        if event.anchor is not None:
-            self.anchors[event.anchor] = (value, cost)
-
-    def key(self, event: ScalarEvent) -> str:
+    def check_key(self, event: ScalarEvent) -> None:
         if event.tag not in (None, "!", CORE + "str"):
             raise tag_refused(event.tag, event, self.where)
         if event.implicit[0] and event.value == "<<":
@@ -187,7 +127,6 @@ class _Builder:
             raise self.refusal("merge keys (<<) are not supported: YAML 1.2 has none", event, hint)
         if event.implicit[0] and event.value == "":
             raise self.refusal("a key is missing before ':'", event)
-        return str(event.value)
 
     def alias(self, event: AliasEvent) -> None:
         self.refuse_as_key(event)
@@ -198,92 +137,145 @@ class _Builder:
         if known is None:
             raise self.refusal(f"the alias *{name} stands inside its own anchor", event)
         value, cost = known
-        self.weight += cost
         self.repeated += cost
         if self.repeated > MAX_REPEATED:
             message = f"the aliases up to here repeat more than {MAX_REPEATED} values and characters"
             raise self.refusal(message, event, "write out what is meant, or alias less")
-        self.last = event.end_mark
-        path, key_mark = self.put(value)
-        if path is not None:
-            self.marks[path] = (key_mark, event.start_mark, event.end_mark, None)
+        top = self.stack[-1]
+        key, key_mark, placed = self.put(value)
+        if placed:
+            _place(top, key, (key_mark, event, None, None))
 
-    def open(self, event: Any, value: Any, tag: str) -> None:
+    def open(self, event: Any) -> _Frame:
+        """Begin a mapping or list; its frame."""
         self.refuse_as_key(event)
-        if event.tag not in (None, "!", CORE + tag):
+        mapping = type(event) is MappingStartEvent
+        if event.tag not in (None, "!", CORE + ("map" if mapping else "seq")):
             raise tag_refused(event.tag, event, self.where)
-        if len(self.stack) >= MAX_DEPTH:
+        if len(self.stack) > MAX_DEPTH:
             raise self.refusal(f"is nested deeper than {MAX_DEPTH} levels", event)
         if event.anchor is not None:
             self.anchors[event.anchor] = None
-        path, key_mark = self.put(value)
-        self.stack.append(_Frame(value, path, event, key_mark, self.weight))
-        self.weight += 1
+        value: Any = {} if mapping else []
+        key, key_mark, placed = self.put(value)
+        frame = _Frame(value, type(value)() if placed else None, key, key_mark, event, self.repeated)
+        self.stack.append(frame)
+        return frame
 
-    def close(self, event: Any) -> None:
+    def close(self, last: Any) -> _Frame:
+        """End the innermost mapping or list at the end of the event `last`; the frame around it."""
         frame = self.stack.pop()
-        if frame.start.flow_style or self.last is None:
-            self.last = event.end_mark
-        if frame.path is not None:
-            self.marks[frame.path] = (frame.own_key_mark, frame.start.start_mark, self.last, None)
-        if frame.start.anchor is not None:
-            self.anchors[frame.start.anchor] = (frame.value, self.weight - frame.weight)
+        start, end = frame.start, last.end_mark
+        if frame.nodes is not None:
+            _place(self.stack[-1], frame.own, (frame.own_mark, start, end, frame.nodes))
+        if start.anchor is not None:
+            extent = end.index - start.start_mark.index  # no fewer than its values and their characters
+            self.anchors[start.anchor] = (frame.value, 1 + extent + self.repeated - frame.repeated)
+        return self.stack[-1]
 
     def refuse_as_key(self, event: Any) -> None:
-        if self.stack and self.stack[-1].key is None and type(self.stack[-1].value) is dict:
+        if self.stack[-1].key is None:
             raise self.refusal("a key must be a word or quoted text", event)
 
-    def put(self, value: Any) -> tuple[Path | None, Any]:
-        """Add a value to what is being read; its path, None if it has none, and the mark of its key."""
-        if not self.stack:
-            self.root = value
-            return (), None
+    def put(self, value: Any) -> tuple[Any, Any, bool]:
+        """Add a value to what is being read; its key or LIST_ITEM, the mark of its key, whether its place is kept."""
         top = self.stack[-1]
-        if type(top.value) is list:
+        if top.key is LIST_ITEM:
             top.value.append(value)
-            return (None if top.path is None else (*top.path, len(top.value) - 1)), None
+            return LIST_ITEM, None, top.nodes is not None
         key, key_mark = top.key, top.key_mark
-        assert key is not None
-        top.key = top.key_mark = None
-        path = None if top.path is None else (*top.path, key)
+        top.key = None
         if key not in top.value:
             top.value[key] = value
-        elif path is not None:
-            self.duplicates.append(Duplicate(path, position_of(self.marks[path][0]), position_of(key_mark)))
-            path = None
-        return path, key_mark
+            return key, key_mark, top.nodes is not None
+        if top.nodes is not None:
+            first = position_of(top.nodes[key][0])
+            self.duplicates.append(Duplicate((*self.path(), key), first, position_of(key_mark)))
+        return key, key_mark, False
+
+    def path(self) -> Path:
+        """Path of what is being read."""
+        return tuple(
+            len(around.value) - 1 if frame.own is LIST_ITEM else frame.own
+            for around, frame in pairwise(self.stack)
+            if around is not self.bottom
+        )
+
+    def document(self, event: Any) -> None:
+        self.documents += 1
+        if self.documents > 1:
+            hint = "put each document into a file of its own"
+            raise self.refusal("a second YAML document begins here", event, hint)
+
+
+def _place(frame: _Frame, key: Any, node: Node) -> None:
+    if key is LIST_ITEM:
+        frame.nodes.append(node)
+    else:
+        frame.nodes[key] = node
 
 
 def _read(text: str, where: str) -> Document:
     next_event = _parser(text.removeprefix("\ufeff"))
     builder = _Builder(where)
-    documents = 0
-    while (event := next_event()) is not None:
+    anchors, top = builder.anchors, builder.bottom
+    last: Any = None
+    for event in islice(iter(next_event, None), MAX_EVENTS):
         kind = type(event)
-        if kind is ScalarEvent:
-            builder.scalar(event)
-        elif kind is MappingStartEvent:
-            builder.open(event, {}, "map")
-        elif kind is SequenceStartEvent:
-            builder.open(event, [], "seq")
+        if kind is ScalarEvent:  # most events are: what `put` and `check_key` do is written out here
+            last = event
+            value: Any = event.value
+            key = top.key
+            if key is None:
+                if event.tag is not None or (value in _NO_KEYS and event.implicit[0]):
+                    builder.check_key(event)
+                top.key, top.key_mark = value, event.start_mark
+            else:
+                if event.tag is not None or (event.implicit[0] and value[:1] in MEANS_MORE):
+                    value = scalar_value(event, where)
+                if key is LIST_ITEM:
+                    top.value.append(value)
+                    if top.nodes is not None:
+                        top.nodes.append((None, event, None, None))
+                elif key not in top.value:
+                    top.key = None
+                    top.value[key] = value
+                    if top.nodes is not None:
+                        top.nodes[key] = (top.key_mark, event, None, None)
+                else:
+                    builder.put(value)
+            if event.anchor is not None:
+                anchors[event.anchor] = (value, 1 + len(event.value))
+        elif kind is MappingStartEvent or kind is SequenceStartEvent:
+            top = builder.open(event)
         elif kind is MappingEndEvent or kind is SequenceEndEvent:
-            builder.close(event)
+            if last is None or top.start.flow_style:
+                last = event
+            top = builder.close(last)
         elif kind is AliasEvent:
+            last = event
             builder.alias(event)
         elif kind is DocumentStartEvent:
-            documents += 1
-            if documents > 1:
-                message = "a second YAML document begins here"
-                raise builder.refusal(message, event, "put each document into a file of its own")
-    if not documents:
-        builder.marks[()] = (None, _Start(), _Start(), None)
-    return Document(builder.root, text, tuple(builder.duplicates), builder.marks)
+            builder.document(event)
+        elif kind is StreamEndEvent:
+            break
+    else:
+        raise builder.refusal(f"holds more than {MAX_EVENTS} keys, values and brackets", event, "split the file")
+    if not builder.documents:
+        return Document(None, text, (), (None, _Start(), None, None))
+    return Document(builder.bottom.value[0], text, tuple(builder.duplicates), builder.bottom.nodes[0])
 
 
 class _Start:
-    """The mark of an empty text's value."""
+    """Event and mark of the value that an empty text has."""
 
     index = line = column = 0
+
+    @property
+    def start_mark(self) -> "_Start":
+        return self
+
+    end_mark = start_mark
 
 
 def _c_parser(text: str) -> Callable[[], Any]:

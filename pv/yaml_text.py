@@ -42,8 +42,9 @@ def decoded(data: bytes | str, where: str) -> str:
     if len(data) > MAX_BYTES:
         raise YamlError(f"is longer than {MAX_BYTES} bytes", file=where, at=Position(1, 1), hint="split the file")
     if isinstance(data, bytes):
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise YamlError("is UTF-16, not UTF-8", file=where, at=Position(1, 1), hint="save it as UTF-8")
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")) or data[:2].strip(b"\0") != data[:2]:
+            name = "UTF-32" if b"\0\0" in data[:4] else "UTF-16"
+            raise YamlError(f"is {name}, not UTF-8", file=where, at=Position(1, 1), hint="save it as UTF-8")
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -107,6 +108,8 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys((".nan", ".NaN", ".NAN"), _NAN),
 }
 _NUMBER_BEGINS = frozenset("+-.0123456789")
+MEANS_MORE = _NUMBER_BEGINS | {word[:1] for word in _WORDS}
+"""How a plain scalar begins that may be something else than text; all others are text."""
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OTHER_BASE = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")

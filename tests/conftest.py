@@ -7,6 +7,9 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+# a test measures: what another one found, with a rule patched, is nothing to it
+os.environ["PV_CACHE_DIR"] = os.devnull
+
 with contextlib.suppress(ImportError):  # `pytest --falsify` reads this file too, and needs no hypothesis
     from hypothesis import HealthCheck, settings
 

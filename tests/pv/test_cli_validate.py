@@ -15,6 +15,7 @@ from pv.validate import validate
 
 CONTRACTS = Path(__file__).parents[1] / "contracts"
 GOOD = sorted((CONTRACTS / "good").glob("*.yaml"))
+ALONE = CONTRACTS / "good" / "kernel-of-the-first-generation.yaml"  # names nothing outside of itself
 BAD = CONTRACTS / "bad"
 
 
@@ -45,6 +46,8 @@ def test_a_bad_contract_is_rejected_with_place_rule_and_hint(capsys):
     assert code == 1
     assert lines == [
         f"{path}:21:3: error PV-LINK-001: FALSIFY-PREFIX-001: there is no equation 'length_prefx'",
+        "  21 |   binds_to: length_prefx",
+        "     |   ^^^^^^^^^^^^^^^^^^^^^^",
         "  hint: did you mean 'length_prefix'?",
         "reject: 1 file: 0 accepted, 1 rejected; 1 error, 0 warnings; 1 test declared, 1 bound",
     ]
@@ -68,7 +71,12 @@ def test_json_has_its_documented_shape(capsys):
         "rejected": 1,
         "errors": 1,
         "warnings": 1,
+        "notes": 0,
+        "strict": False,
         "tests": {"declared": 1, "bound": 1},
+        "suppressed": [],
+        "known": [],
+        "settings": {},
         "declined": [{"path": str(CONTRACTS / "missing.yaml"), "reason": "cannot be read: No such file or directory"}],
         "skipped": [],
     }
@@ -80,17 +88,39 @@ def test_json_has_its_documented_shape(capsys):
         "column": 3,
         "message": "KANI-1 states no bound",
         "hint": "",
+        "end_column": 0,
     }
     assert [finding["rule"] for finding in content["findings"]] == ["SCHEMA-012", "PV-YAML-001"]
 
 
 def test_text_and_json_agree_about_every_file(capsys):
     for path in (*GOOD, *sorted(BAD.iterdir())):
-        code, lines = run(capsys, path)
+        code, lines = run(capsys, path, "--notes")
         again, content = verdict(capsys, path)
         assert code == again == {"accept": 0, "reject": 1}[content["verdict"]]
-        assert len([line for line in lines[:-1] if not line.startswith("  hint: ")]) == len(content["findings"])
+        assert len([line for line in lines[:-1] if not line.startswith("  ")]) == len(content["findings"])
         assert lines[-1].startswith(f"{content['verdict']}: ")
+
+
+@pytest.mark.parametrize("flag", ["--notes", "--quiet"])
+def test_flags_about_text_are_refused_where_they_would_do_nothing(capsys, flag):
+    assert main(["validate", str(ALONE), "--json", flag]) == 2
+    assert capsys.readouterr() == ("", "pv: --notes and --quiet are about text: json always holds all findings\n")
+
+
+def test_settings_are_those_of_the_project_around_the_current_folder(capsys, tmp_path, monkeypatch):
+    path = BAD / "schema-012-no-kani-bound.yaml"
+    table = '[tool.pv.severity]\nSCHEMA-013 = "error"\n[[tool.pv.suppress]]\nrule = "SCHEMA-012"\npath = "../**"\n'
+    (tmp_path / "pyproject.toml").write_text(table + 'reason = "r"\nuntil = 9999-12-31\n')
+    monkeypatch.chdir(tmp_path)
+    code, lines = run(capsys, path)
+    assert (code, len(lines)) == (0, 1)
+    assert lines[0].endswith("; 1 finding suppressed; 1 rule changed by settings (SCHEMA-013 error)")
+    (tmp_path / "pyproject.toml").write_text('[tool.pv.severity]\nSCHEMA-999 = "off"\n')
+    assert main(["validate", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"pv: {tmp_path}/pyproject.toml: [tool.pv.severity]: there is no rule 'SCHEMA-999'\n  hint: ")
 
 
 def test_a_folder_is_searched_in_depth_and_in_order(capsys, tmp_path):
@@ -123,7 +153,7 @@ def test_a_file_that_is_named_is_measured_whatever_it_is_called(capsys, tmp_path
 
 def test_a_file_that_is_reached_twice_is_measured_once(capsys, tmp_path):
     path = tmp_path / "x.yaml"
-    path.write_bytes(GOOD[0].read_bytes())
+    path.write_bytes(ALONE.read_bytes())
     link = tmp_path / "y.yaml"
     link.symlink_to(path)
     code, content = verdict(capsys, path, tmp_path, link)
@@ -131,6 +161,10 @@ def test_a_file_that_is_reached_twice_is_measured_once(capsys, tmp_path):
 
 
 def test_a_contract_is_read_the_same_with_windows_line_ends_and_a_byte_order_mark(capsys, tmp_path):
+    (tmp_path / "pyproject.toml").write_bytes((CONTRACTS / "pyproject.toml").read_bytes())
+    (tmp_path / "falsifiers").symlink_to(CONTRACTS / "falsifiers")
+    (tmp_path / "models").symlink_to(CONTRACTS / "models")
+    (tmp_path / "good").symlink_to(CONTRACTS / "good")
     for case in (
         BAD / "pv-run-002-shell-line.yaml",
         BAD / "schema-020-key-twice.yaml",
@@ -191,7 +225,7 @@ def test_a_file_without_permission_is_declined(capsys, tmp_path):
 
 def test_a_folder_that_cannot_be_searched_is_declined(capsys, tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
-    (tmp_path / "x.yaml").write_bytes(GOOD[0].read_bytes())
+    (tmp_path / "x.yaml").write_bytes(ALONE.read_bytes())
     scandir = os.scandir
 
     def locked(path):
@@ -372,7 +406,7 @@ def test_work_grows_with_the_length_of_a_contract_and_no_faster(tmp_path):
             findings = len(validate([path]).findings)
         finally:
             sys.setprofile(None)
-        assert findings == 3 * tests
+        assert findings >= 3 * tests
         return count
 
     calls(10)

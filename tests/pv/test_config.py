@@ -74,6 +74,18 @@ def test_a_wrong_table_is_an_error_that_names_the_key(tmp_path, table, message):
         project(tmp_path, f"[tool.pv]\n{table}\n")
 
 
+def test_tool_must_be_a_table(tmp_path):
+    with pytest.raises(PvError, match=r"pyproject\.toml: tool must be a table$"):
+        project(tmp_path, "tool = 1\n")
+
+
+def test_the_settings_are_keys_that_the_table_may_have(tmp_path):
+    table = '[tool.pv]\nbaseline = "b"\nsuppress = []\n[tool.pv.severity]\n'
+    assert project(tmp_path, table) == Config(
+        root=tmp_path, contracts=tmp_path / "contracts", evidence=tmp_path / "evidence"
+    )
+
+
 def test_tool_pv_must_be_a_table(tmp_path):
     with pytest.raises(PvError, match=r"\[tool\.pv\] must be a table$"):
         project(tmp_path, "[tool]\npv = 1\n")

@@ -113,6 +113,14 @@ def test_words_elsewhere_keep_their_colour():
     )
 
 
+def test_source_text_keeps_its_colour_and_its_carets_are_red():
+    shown = terminal.coloured("  7 |   status: DISCHARGED\n    |   ^^^^^^")
+    assert ESCAPE.sub("", shown) == "  7 |   status: DISCHARGED\n    |   ^^^^^^\n"
+    source, carets = shown.splitlines()
+    assert "\x1b[32m" not in source
+    assert "\x1b[31m  ^^^^^^" in carets
+
+
 def test_rich_is_imported_only_for_a_terminal(proven):
     for args in (["status"], ["promote"], ["validate", PLACE], ["--version"]):
         code = (

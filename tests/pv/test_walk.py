@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pv.errors import PvError
-from pv.walk import is_contract, yaml_files
+from pv.walk import find, is_contract, yaml_files
 
 
 def test_files_come_in_depth_and_in_order(tmp_path):
@@ -30,3 +30,73 @@ def test_a_folder_that_cannot_be_searched_is_no_empty_one(tmp_path, monkeypatch)
 )
 def test_binding_registries_and_playbooks_are_no_contracts(name, wanted):
     assert is_contract(Path("contracts") / name) is wanted
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    for name in (
+        "a.yaml",
+        "b.yml",
+        "binding.yaml",
+        "s/c.yaml",
+        "s/t/d.yaml",
+        ".h/e.yaml",
+        ".f.yaml",
+        "s/g.txt",
+        "x[1].yaml",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "s" / "loop").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [
+        ("**/*.yaml", ["a.yaml", "binding.yaml", "s/c.yaml", "s/t/d.yaml", "x[1].yaml"]),
+        ("*.y*ml", ["a.yaml", "b.yml", "binding.yaml", "x[1].yaml"]),
+        ("s/**/*.yaml", ["s/c.yaml", "s/t/d.yaml"]),
+        ("s/**/d.yaml", ["s/t/d.yaml"]),
+        ("**/t/*", ["s/t/d.yaml"]),
+        ("?.y[am]*", ["a.yaml", "b.yml"]),
+        (".*.yaml", [".f.yaml"]),
+        ("x[1].yaml", ["x[1].yaml"]),
+        ("s/t*", ["s/t/d.yaml"]),
+        ("s/**", ["s/c.yaml", "s/t/d.yaml"]),
+        ("./s/../*.yml", ["s/../b.yml"]),
+    ],
+)
+def test_a_pattern_that_no_shell_expanded_means_what_a_shell_would_make_of_it(tree, pattern, files):
+    found = find([Path(pattern)])
+    assert sorted(map(str, found.files)) == files
+    assert found.declined == []
+
+
+def test_a_pattern_that_matches_nothing_is_declined(tree):
+    found = find([Path("q/**/*.yaml"), Path("*.json"), Path("a.yaml/*")])
+    assert found.files == []
+    assert found.declined == [(name, "matches no file") for name in ("q/**/*.yaml", "*.json", "a.yaml/*")]
+
+
+def test_an_absolute_pattern_is_searched_where_it_says(tree, tmp_path):
+    assert find([tmp_path / "s" / "*.yaml"]).files == [tmp_path / "s" / "c.yaml"]
+
+
+def test_each_file_is_taken_once_in_the_order_of_the_arguments(tree, tmp_path):
+    found = find([Path("s"), Path("b.yml"), tmp_path / "s" / "c.yaml", Path("*.y*ml"), Path("./s/loop/a.yaml")])
+    assert list(map(str, found.files)) == ["s/c.yaml", "s/t/d.yaml", "b.yml", "a.yaml", "binding.yaml", "x[1].yaml"]
+
+
+def test_what_is_given_is_no_file_of_the_disk(tree):
+    found = find([Path("<stdin>"), Path("a.yaml"), Path("<stdin>")], given={Path("<stdin>"): b""})
+    assert found.files == [Path("<stdin>"), Path("a.yaml")]
+
+
+def test_a_folder_without_contracts_and_no_argument_are_declined(tmp_path):
+    assert find([tmp_path]).declined == [(str(tmp_path), "holds no contracts: no *.yaml or *.yml")]
+    assert find([]).declined == [("", "no file or folder is given")]
+
+
+def test_a_file_that_is_missing_is_left_to_whoever_reads_it(tmp_path):
+    assert find([tmp_path / "missing.yaml"]).files == [tmp_path / "missing.yaml"]

@@ -1,3 +1,4 @@
+import gc
 import math
 import tracemalloc
 
@@ -136,6 +137,10 @@ REFUSED = [
     ("é: 1\r\rb: ü\x85\n", "3:5", r"the character U\+0085 is a line break to YAML 1.1 only"),
     (b"a: 1\r\nb: \xc3\xa9 \xe9\n", "2:6", "byte 0xE9 is not UTF-8"),
     (b"a: 1\n".decode().encode("utf-16"), "1:1", "is UTF-16, not UTF-8"),
+    ("a: 1\n".encode("utf-16-le"), "1:1", "is UTF-16, not UTF-8"),
+    ("a: 1\n".encode("utf-16-be"), "1:1", "is UTF-16, not UTF-8"),
+    ("a: 1\n".encode("utf-32"), "1:1", "is UTF-32, not UTF-8"),
+    ("a: 1\n".encode("utf-32-be"), "1:1", "is UTF-32, not UTF-8"),
     ('a: "\\U99999999"\n', r"1:\d+", "(found invalid|did not find|invalid Unicode|cannot be parsed).*"),
     (b"a" * (MAX_BYTES + 1), "1:1", "is longer than 4194304 bytes"),
 ]
@@ -198,6 +203,43 @@ def test_every_value_has_its_place(parser, start, path, key, text, source):
     assert (span.end.line, span.end.column - len(start) * (span.end.line == 1)) == (len(before), len(before[-1]) + 1)
 
 
+ENDS = """\
+first: [1, {a: b},   # c
+  2]
+empty:
+"quoted ": "é 😀"  # d
+folded: >-
+  text
+
+plain: some  words  # e
+nested: {x: {y: z}}
+flow: [a,
+ b]
+"""
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n", "\r"])
+def test_a_value_ends_behind_its_last_character(parser, break_):
+    document = load(ENDS.replace("\n", break_), "x.yaml")
+    ends = {
+        ("first",): (0, (2, 5)),
+        ("first", 1): (18, (1, 18)),
+        ("first", 2): (4, (2, 4)),
+        ("empty",): (7, (3, 7)),
+        ("quoted ",): (17, (4, 17)),
+        ("folded",): (0, (6, 7)),
+        ("plain",): (19, (8, 19)),
+        ("nested",): (20, (9, 20)),
+        ("nested", "x", "y"): (18, (9, 18)),
+        ("flow", 0): (9, (10, 9)),
+        ("missing",): (0, None),
+    }
+    for path, (column, end) in ends.items():
+        span = document.span(path)
+        assert document.end_column(path) == column, path
+        assert (span and (span.end.line, span.end.column)) == end, path
+
+
 def test_what_is_not_there_takes_the_place_of_its_nearest_parent(parser):
     document = load(PLACES, "x.yaml")
     assert document.position(("b c", 1, "missing", 0)) == Position(8, 5)
@@ -221,6 +263,44 @@ def test_an_alias_bomb_ends_in_an_error_before_it_costs_time_or_memory(levels, w
         assert tracemalloc.get_traced_memory()[1] < 50e6
     finally:
         tracemalloc.stop()
+
+
+def test_an_alias_bomb_costs_no_more_than_its_text(monkeypatch):
+    """10 to the 9th values in 500 bytes: what is counted is what the parser was asked for."""
+    text = bomb(10, 9)
+    assert len(text) < 500
+    asked = []
+    parser = yaml_loader._parser
+
+    def counted(text):
+        next_event = parser(text)
+        return lambda: asked.append(1) or next_event()
+
+    monkeypatch.setattr(yaml_loader, "_parser", counted)
+    with pytest.raises(YamlError, match=r"the aliases up to here repeat") as caught:
+        load(text, "x.yaml")
+    assert caught.value.hint == "write out what is meant, or alias less"
+    assert len(asked) < 80
+
+
+def test_a_document_of_too_many_parts_is_refused_at_the_last_that_it_may_have(parser, monkeypatch):
+    monkeypatch.setattr(yaml_loader, "MAX_EVENTS", 10)
+    assert value("[1, 2, 3, 4]") == [1, 2, 3, 4]  # the list's two ends, the document's and the text's count too
+    with pytest.raises(YamlError, match=r"^x.yaml:1:20: holds more than 10 keys, values and brackets") as caught:
+        load("[1, 2, 3, 4, 5, 6, 7, 8]", "x.yaml")
+    assert caught.value.hint == "split the file"
+
+
+def test_reading_leaves_the_garbage_collector_as_it_was():
+    for switch, on in ((gc.disable, False), (gc.enable, True)):
+        switch()
+        try:
+            load("a: 1", "x.yaml")
+            with pytest.raises(YamlError):
+                load("a: [", "x.yaml")
+            assert gc.isenabled() is on
+        finally:
+            gc.enable()
 
 
 def test_a_long_text_that_is_aliased_often_is_a_bomb_too():

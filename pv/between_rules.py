@@ -1,0 +1,153 @@
+"""Rules between the contracts of one run: PV-DUP what two of them share, PV-DEP what one says that it depends on.
+
+A name in depends_on is a contract's stem; with `.yaml` behind it or folders before it, it names the same one. Where
+such a contract is not given, it is looked for beside the one that names it, and in the project's folder of contracts.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pv.contract import read_contract
+from pv.errors import PvError
+from pv.facts import Facts, Mention, facts_of, stem_of
+from pv.findings import ERROR, WARNING, Hit, run_rule
+from pv.project import project_around
+from pv.shapes import nearest
+from pv.yaml_loader import Position
+
+
+@run_rule("PV-DUP-001", ERROR, "no two contracts of a run have the same file name")
+def same_stem(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
+    first: dict[str, Facts] = {}
+    for contract in contracts:
+        other = first.setdefault(contract.stem, contract)
+        if other is not contract:
+            hint = "evidence is kept under the file's name: rename one"
+            foreign = not (contract.ours or other.ours)
+            yield contract, Hit(Position(1, 1), f"{other.path} has the same name", hint, foreign)
+
+
+@run_rule("PV-DUP-002", WARNING, "no falsification test of a run has the id of one in another contract")
+def same_id_elsewhere(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
+    first: dict[str, tuple[Facts, Mention]] = {}
+    for contract in contracts:
+        for test in contract.tests:
+            other, its = first.setdefault(test.name, (contract, test))
+            if test.name and other is not contract:
+                yield contract, Hit(test.at, f"the id {test.name} is taken in {other.path}:{its.at.line}")
+
+
+@run_rule("PV-DEP-001", ERROR, "a contract depends on contracts that exist")
+def depends_on_nothing(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
+    given = {contract.stem: contract for contract in contracts}
+    alike: dict[str, list[str]] = {}
+    for stem in given:
+        alike.setdefault(stem[:2], []).append(stem)
+    for contract in contracts:
+        for mention in contract.depends_on:
+            name = stem_of(mention.name)
+            if name not in given and _beside(contract.path, mention.name) is None:
+                near = nearest(name, alike.get(name[:2], ()))
+                hint = near if near.startswith("did") else "give its folder too, where it has another one"
+                what = f"there is no contract {name!r}, neither in this run nor beside this one nor in the project"
+                yield contract, Hit(mention.at, what, hint, not contract.ours)
+
+
+@run_rule("PV-DEP-002", ERROR, "no contract depends on itself, through others neither")
+def circle(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
+    given = {contract.stem: contract for contract in reversed(contracts)}
+    known = dict(given)
+    pending = list(contracts)
+    while pending:
+        contract = pending.pop()
+        for mention in contract.depends_on:
+            name = stem_of(mention.name)
+            if name not in known and (path := _beside(contract.path, mention.name)) and (found := _facts_in(path)):
+                known[name] = found
+                pending.append(found)
+    edges = {stem: [stem_of(mention.name) for mention in facts.depends_on] for stem, facts in known.items()}
+    for way in circles(edges, [contract.stem for contract in contracts]):
+        contract = given[way[0]]
+        at = next(mention.at for mention in contract.depends_on if stem_of(mention.name) == way[1])
+        what = f"depends on itself: {' -> '.join(way)}"
+        yield contract, Hit(at, what, "move what they share into a contract of its own")
+
+
+def circles(edges: Mapping[str, Sequence[str]], starts: Sequence[str]) -> Iterator[list[str]]:
+    """Ways from a start back to itself, first and last name equal: a shortest one through each start that has one.
+
+    A start that lies on a way which was found before gets none of its own.
+    """
+    left = _on_circles(edges)
+    done: set[str] = set()
+    for start in starts:
+        if start not in left or start in done:
+            continue
+        came_from: dict[str, str] = {}
+        queue = deque([start])
+        while queue and start not in came_from:
+            name = queue.popleft()
+            for to in left[name]:
+                if to not in came_from:
+                    came_from[to] = name
+                    queue.append(to)
+        if start in came_from:
+            way = [start, came_from[start]]
+            while way[-1] != start:
+                way.append(came_from[way[-1]])
+            done.update(way)
+            yield way[::-1]
+
+
+def _on_circles(edges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The part of a graph that is left when what leads nowhere, and then what nothing leads to, is taken out."""
+    left = {name: [to for to in dict.fromkeys(targets) if to in edges] for name, targets in edges.items()}
+    for _ in range(2):  # along the edges, then against them
+        into: dict[str, list[str]] = {name: [] for name in left}
+        for name, targets in left.items():
+            for to in targets:
+                into[to].append(name)
+        count = {name: len(targets) for name, targets in left.items()}
+        ends = [name for name in left if not count[name]]
+        gone = set(ends)
+        while ends:
+            for name in into[ends.pop()]:
+                count[name] -= 1
+                if not count[name]:
+                    gone.add(name)
+                    ends.append(name)
+        left = {
+            name: [start for start in starts if start not in gone] for name, starts in into.items() if name not in gone
+        }
+    return left
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """The file that a text in depends_on of the contract at `path` names, outside of the run."""
+    stem = stem_of(name)
+    if not stem:
+        return None
+    for folder in (path.parent, (path.parent / name.strip()).parent):
+        for suffix in (".yaml", ".yml"):
+            if _is_file(folder / (stem + suffix)):
+                return folder / (stem + suffix)
+    try:
+        return project_around(path.parent).contracts.get(stem)
+    except PvError:
+        return None  # the rules about projects report it
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def _facts_in(path: Path) -> Facts | None:
+    """The facts of a contract outside of the run; None where the file holds none."""
+    try:
+        return facts_of(read_contract(path))
+    except PvError:
+        return None

@@ -1,0 +1,42 @@
+"""Show what every falsification test states, what it has earned, and why."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pv.commands.output import is_terminal
+
+PATHS = "contracts, or folders of them; by default the project's"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=PATHS)
+    parser.add_argument("--json", action="store_true", help="print the table as JSON (schema pv-status/1)")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="exit 1 if a contract states more than it has earned, or evidence is damaged",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from pv import status as report
+
+    paths = [Path(path) for path in args.paths]
+    found = report.survey(report.project_of(paths, Path.cwd()), paths)
+    if is_terminal() and not args.json:
+        from pv import terminal
+
+        print(terminal.status(found), end="")
+    else:
+        print(report.as_json(found) if args.json else report.as_text(found))
+    if not found.contracts:
+        print("pv: nothing was measured: there is no contract", file=sys.stderr)
+    code = report.exit_code(found, check=args.check)
+    if args.check and not code:
+        from pv.promote import overstated
+
+        for why in overstated(found):
+            print(f"pv: {why}", file=sys.stderr)
+            code = 1
+    return code

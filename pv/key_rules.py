@@ -1,0 +1,206 @@
+"""Rules about keys that nobody reads: misspelt ones, ones in the wrong place, and ones that mean nothing here.
+
+Such a key is no error: contracts carry keys for other tools. But what stands under it counts for nothing, and an author
+who believes otherwise has to be told.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pv.contract import Contract
+from pv.findings import ERROR, NOTE, RULES, WARNING, Hit, rule
+from pv.shapes import ListOf, MapOf, Named, Record, Shape, inner, named
+from pv.vocabulary import CONTRACT
+from pv.yaml_loader import Document, Path
+
+COMMON = frozenset(("id", "name", "type", "description", "status", "title", "date", "version", "note", "notes"))
+"""Words that mean something wherever they stand: no sign of a wrong place."""
+BINDING = "falsifiers"
+"""The key that makes a test one of ours: where it is misspelt, no other key of ours gives the test away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A record in the document; `section` is its place as the vocabulary has it, without indices and names."""
+
+    value: Mapping[str, Any]
+    record: Record
+    place: Path
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A key that is not read where it stands; `nodes` go from the contract down to the record that holds it."""
+
+    name: str
+    nodes: tuple[Node, ...]
+
+    @property
+    def place(self) -> Path:
+        return (*self.nodes[-1].place, self.name)
+
+
+@rule("PV-KEY-001", WARNING, "no key is a misspelt known one, or stands where it is not read")
+def misspelt_or_misplaced(contract: Contract) -> Iterator[Hit]:
+    for stray in _strays(contract):
+        if meant := _meant(stray):
+            yield Hit(stray.place, f"{named(stray.place)} is not read", meant)
+
+
+@rule("PV-KEY-002", NOTE, "every key is read")
+def unread(contract: Contract) -> Iterator[Hit]:
+    found: dict[tuple[str, str], list[Stray]] = {}
+    for stray in _strays(contract):
+        if not _meant(stray):
+            found.setdefault((stray.nodes[-1].section, stray.name), []).append(stray)
+    for strays in found.values():
+        first, others = strays[0], len(strays) - 1
+        more = f", nor in {others} more place{'s' if others > 1 else ''}" if others else ""
+        yield Hit(first.place, f"{named(first.place)} is not read{more}", _elsewhere(first))
+
+
+@rule("PV-KEY-003", ERROR, "no mapping has a value under two spellings of one key")
+def two_spellings(contract: Contract) -> Iterator[Hit]:
+    foreign = not any(test.ours for test in contract.tests)  # the public tool's first version knew one spelling
+    for nodes in _nodes(contract.document):
+        value, place = nodes[-1].value, nodes[-1].place
+        for name, key in nodes[-1].record.keys.items():
+            used = [word for word in (name, *key.also) if value.get(word) is not None] if key.also else []
+            for word in used[1:]:
+                what = f"{named((*place, word))} is another spelling of {used[0]!r}, which stands here too"
+                yield Hit((*place, word), what, f"keep one of them: pv reads {used[0]!r}, others refuse both", foreign)
+
+
+@lru_cache(maxsize=1)  # asked by one rule after the other, about one document
+def _nodes(document: Document) -> tuple[tuple[Node, ...], ...]:
+    """Every record of the contract, below its parents."""
+    return tuple(_below(document.value, CONTRACT, (), "", ()))
+
+
+def _below(
+    value: Any, shape: Shape, place: Path, section: str, parents: tuple[Node, ...]
+) -> Iterator[tuple[Node, ...]]:
+    if isinstance(shape, Record) and isinstance(value, dict):
+        nodes = (*parents, Node(value, shape, place, section))
+        yield nodes
+        for word, item in value.items():
+            key = shape.spelt.get(word)
+            if key is not None and not isinstance(key.shape, str):
+                yield from _below(item, key.shape, (*place, word), f"{section}.{word}".lstrip("."), nodes)
+    elif isinstance(shape, ListOf | Named) and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _below(item, inner(shape), (*place, index), section, parents)
+    elif isinstance(shape, MapOf | Named) and isinstance(value, dict):
+        for name, item in value.items():
+            yield from _below(item, inner(shape), (*place, name), section, parents)
+
+
+def _strays(contract: Contract) -> Iterator[Stray]:
+    """Every key that is not read, but for those that SCHEMA-018 and SCHEMA-019 report."""
+    reported = {
+        hit.at for name in ("SCHEMA-018", "SCHEMA-019") if (check := RULES[name].check) for hit in check(contract)
+    }
+    for nodes in _nodes(contract.document):
+        for name in nodes[-1].value:
+            key = nodes[-1].record.spelt.get(name)
+            if key is None or key.kind not in ("", contract.kind):
+                stray = Stray(name, nodes)
+                if stray.place not in reported:
+                    yield stray
+
+
+def _meant(stray: Stray) -> str:
+    """A hint that says which key was probably meant, or where this one belongs. Empty where neither is likely."""
+    name, here = stray.name, stray.nodes[-1]
+    if name in here.record.free or name in here.record.spelt:
+        return ""
+    words = [word for word, key in here.record.spelt.items() if not key.ours or word == BINDING or _ours(here)]
+    wrong = {word: distance for word in words if (distance := slips(name, word)) is not None}
+    meant = min(wrong, key=lambda word: wrong[word], default="")
+    if meant and not wrong[meant]:
+        return f"did you mean {meant!r}?"
+    if name not in COMMON:
+        homes = [node.section for node in stray.nodes[:-1] if name in node.record.spelt]
+        homes += [f"{here.section}.{word}".lstrip(".") for word in here.value if _holds(here.record, word, name)]
+        if homes:
+            return f"it is read {_in(homes)}: look at the indentation"
+    return f"did you mean {meant!r}?" if meant and meant not in here.value else ""
+
+
+def _ours(node: Node) -> bool:
+    """Whether the record uses a key that pv alone reads, so that others of them may be meant."""
+    return any(key.ours for word in node.value if (key := node.record.spelt.get(word)))
+
+
+def _holds(record: Record, section: str, name: str) -> bool:
+    """Whether the records of a section know a key."""
+    key = record.spelt.get(section)
+    shape = key.shape if key else None
+    while isinstance(shape, ListOf | MapOf | Named):
+        shape = inner(shape)
+    return isinstance(shape, Record) and name in shape.spelt
+
+
+def _elsewhere(stray: Stray) -> str:
+    """A hint for a key that nothing reads here: what is read instead, or where it would be."""
+    here = stray.nodes[-1]
+    if key := here.record.spelt.get(stray.name):
+        return f"it means something in contracts of kind {key.kind} alone"
+    if hint := here.record.free.get(stray.name, ""):
+        return hint
+    homes = [] if stray.name in COMMON else [home for home, record in HOMES.items() if stray.name in record.spelt]
+    return f"it is read {_in(homes)}" if homes else ""
+
+
+def _in(sections: list[str]) -> str:
+    words = [f"in {section}" if section else "at the top of the contract" for section in dict.fromkeys(sections)]
+    return " and ".join((", ".join(words[:-1]), words[-1]) if len(words) > 1 else words)
+
+
+def slips(key: str, known: str) -> int | None:
+    """How many letters are wrong, missing, too many or swapped in a key, apart from case, separators and plural.
+
+    None where that is too many for a slip: more than one in a word of 4 or 5 letters, more than two in a longer one.
+    """
+    ours, letters = _folded(known)
+    theirs, others = _folded(key[:100])
+    if theirs == ours:
+        return 0
+    short = min(len(ours), len(theirs))
+    limit = 0 if short < 4 else 1 if short < 6 else 2
+    if abs(len(ours) - len(theirs)) > limit or len(letters ^ others) > 2 * limit:  # cheap, and true of nearly all
+        return None
+    before: list[int] = []
+    row = list(range(len(theirs) + 1))
+    for i, a in enumerate(ours, start=1):
+        above, before, row = before, row, [i]
+        for j, b in enumerate(theirs, start=1):
+            least = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == theirs[j - 2] and b == ours[i - 2]:
+                least = min(least, above[j - 2] + 1)
+            row.append(least)
+    return row[-1] if row[-1] <= limit else None
+
+
+@lru_cache(maxsize=4096)
+def _folded(key: str) -> tuple[str, frozenset[str]]:
+    """What is left of a key without case, separators and plural, and the letters in it."""
+    left = re.sub(r"[\W_]", "", key.lower()).removesuffix("s")
+    return left, frozenset(left)
+
+
+def _homes(shape: Shape, section: str) -> Iterator[tuple[str, Record]]:
+    """Every record of a shape, by the place that it has in a contract."""
+    if isinstance(shape, Record):
+        yield section, shape
+        for word, key in shape.keys.items():
+            yield from _homes(key.shape, f"{section}.{word}".lstrip("."))
+    elif isinstance(shape, ListOf | MapOf | Named):
+        yield from _homes(inner(shape), section)
+
+
+HOMES = dict(_homes(CONTRACT, ""))

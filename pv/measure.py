@@ -1,0 +1,154 @@
+"""Measuring many files: what the cache knows is not measured again, and the rest is shared among processes."""
+
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pv.contract import Contract, UnreadableError, make_contract, read_bytes
+from pv.errors import PvError
+from pv.findings import Finding
+from pv.project import project_around
+from pv.rules import Checked, check_bytes, check_within
+from pv.yaml_loader import parse
+
+if TYPE_CHECKING:
+    from pv.cache import Cache
+
+SHARE = 64
+"""Files that are worth a process of their own."""
+CHUNK = 16
+"""Files that a process is given at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A file after all rules about it alone. checked is None where nothing could be measured; `declined` says why.
+
+    within  what the rules about the contract in its project found
+    """
+
+    path: Path
+    checked: Checked | None
+    declined: str = ""
+    within: tuple[Finding, ...] = ()
+
+
+class _Task(NamedTuple):
+    """A file to measure.
+
+    data   its bytes, where it is no file
+    known  what the cache holds about it, and under which digest
+    keep   whether the digest of what is measured is wanted
+    """
+
+    path: Path
+    lint: bool
+    data: bytes | None
+    known: tuple[str, Checked] | None
+    keep: bool
+
+
+def measure(
+    files: Sequence[Path],
+    given: Mapping[Path, bytes],
+    *,
+    lint: bool = False,
+    jobs: int = 1,
+    cache: "Cache | None" = None,
+) -> Iterator[Measured]:
+    """Each file measured, in order. PvError where the project around a contract cannot be read.
+
+    given  the bytes of what is no file
+    jobs   how many processes may work; the result is the same with any number
+    """
+    done: dict[int, Measured] = {}
+    tasks = []
+    for index, path in enumerate(files):
+        known = _recalled(cache, path, given.get(path), lint) if cache else None
+        if known and not (known[1].facts and known[1].facts.ours):
+            done[index] = Measured(path, known[1])
+        else:
+            tasks.append(_Task(path, lint, given.get(path), known, cache is not None))
+    results = _results(tasks, min(jobs, len(tasks) // SHARE))
+    for index in range(len(files)):
+        if index in done:
+            yield done[index]
+            continue
+        measured, digest = next(results)
+        if cache and digest and measured.checked:
+            cache.put(digest, measured.checked)
+        yield measured
+    if cache:
+        cache.save()
+
+
+def digest_of(path: Path, data: bytes, lint: bool) -> str:
+    """What is known of a contract is found by all that its findings come from, beside the sources of pv."""
+    from hashlib import sha256
+
+    return sha256(b"%d %b\0%b" % (lint, os.fsencode(path.name), data)).hexdigest()
+
+
+def _recalled(cache: "Cache", path: Path, data: bytes | None, lint: bool) -> tuple[str, Checked] | None:
+    if data is None and not os.path.isfile(path):
+        return None  # a pipe gives its bytes once, and they are to be measured
+    try:
+        digest = digest_of(path, read_bytes(path) if data is None else data, lint)
+    except UnreadableError:
+        return None
+    checked = cache.get(digest, path)
+    return (digest, checked) if checked else None
+
+
+def _results(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[Measured, str]]:
+    if jobs < 2 or not _may_fork():
+        yield from map(_measured, tasks)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(jobs, get_context("fork"), _begin) as processes:
+        try:
+            yield from processes.map(_measured, tasks, chunksize=CHUNK)
+        except BrokenProcessPool:
+            raise PvError("a process was killed while it measured", hint="try --jobs 1: it needs less memory") from None
+
+
+def _may_fork() -> bool:
+    """Whether this process has but one thread: a lock that another one holds would never be released in a copy."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
+
+
+def _measured(task: _Task) -> tuple[Measured, str]:
+    """The file measured, and the digest to remember it by: empty where it is known already, or is not to be."""
+    path, lint, data, known, keep = task
+    contract: Contract | None
+    try:
+        if data is None:
+            data = read_bytes(path)
+        digest = digest_of(path, data, lint) if keep else ""
+        if known and known[0] == digest:
+            checked, contract, digest = known[1], make_contract(path, parse(data, str(path))), ""
+        else:
+            checked, contract = check_bytes(path, data, lint=lint)
+    except UnreadableError as error:
+        return Measured(path, None, str(error.args[0])), ""
+    return Measured(path, checked, "", _within(contract, lint)), digest
+
+
+def _within(contract: Contract | None, lint: bool) -> tuple[Finding, ...]:
+    """What the rules about a contract in its project say; those look at contracts that are written for pv."""
+    if contract is None or not any(test.ours for test in contract.tests):
+        return ()
+    return tuple(check_within(contract, project_around(contract.path.parent), lint=lint))

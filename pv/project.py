@@ -1,0 +1,97 @@
+"""What a contract names outside of itself: the project around it, with its falsifiers, models and evidence."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pv.config import Config, RegisteredModel, find, registry
+from pv.contract import Contract
+from pv.errors import PvError
+from pv.walk import yaml_files
+
+if TYPE_CHECKING:
+    from pv.resolve import Sources
+    from pv.statement import Problem, Record
+    from pv.status import Row
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project whose parts are read when a rule asks for them, each once."""
+
+    config: Config
+
+    @functools.cached_property
+    def marked(self) -> bool:
+        """Whether anything marks the folder as that of a project; else a contract merely lies in it."""
+        return any((self.config.root / name).exists() for name in ("pyproject.toml", ".git"))
+
+    @functools.cached_property
+    def sources(self) -> "Sources":
+        """Its first-party modules, as text."""
+        from pv.resolve import Sources
+
+        return Sources(self.config)
+
+    @functools.cached_property
+    def contracts(self) -> dict[str, Path]:
+        """The files in its folder of contracts by their stems; what cannot be searched holds none."""
+        return {file.stem: file for file in yaml_files(self.config.contracts, lambda error: None)}
+
+    @functools.cached_property
+    def models(self) -> dict[str, RegisteredModel] | PvError:
+        """The registered models by name, or what is wrong with the registry."""
+        try:
+            return registry(self.config)
+        except PvError as error:
+            return error
+
+    def rows(self, contract: Contract) -> "list[Row]":
+        """What each test of the contract has earned by the evidence of today, as `pv status` shows it."""
+        from pv.status import row_of
+
+        if not any(judged is contract for judged, _ in self._judged):
+            by_test, unreadable = self._evidence
+            rows = [
+                row_of(contract, test, self.config, by_test.get((contract.stem, test.id), ()), unreadable)
+                for test in contract.tests
+            ]
+            self._judged[:] = [(contract, rows)]
+        return self._judged[0][1]
+
+    @functools.cached_property
+    def _judged(self) -> "list[tuple[Contract, list[Row]]]":
+        """The contract that was judged last: one rule after the other asks about it."""
+        return []
+
+    @functools.cached_property
+    def _evidence(self) -> "tuple[dict[tuple[str, str], list[Record]], list[Problem]]":
+        from pv.statement import read_all
+
+        records, unreadable = read_all(self.config.evidence)
+        by_test: dict[tuple[str, str], list[Record]] = {}
+        for record in records:
+            by_test.setdefault((record.contract, record.test), []).append(record)
+        return by_test, unreadable
+
+
+def project_around(folder: Path) -> Project:
+    """The project of the contracts in a folder. PvError as pv.config.find."""
+    return _project_of(folder.absolute())
+
+
+def forget() -> None:
+    """Read every project anew from here on: what was read before a run may have changed."""
+    _project_of.cache_clear()
+    _project.cache_clear()
+
+
+@functools.cache
+def _project_of(folder: Path) -> Project:
+    return _project(find(folder))
+
+
+@functools.cache
+def _project(config: Config) -> Project:
+    return Project(config)

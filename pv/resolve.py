@@ -1,0 +1,267 @@
+"""What a name in a first-party module is, read from the syntax tree: nothing is imported.
+
+Followed are definitions, other names for them, and imports from first-party modules. Where a name may come from
+elsewhere (a star import, a call, a package that is not first-party), the answer is UNKNOWN, with the reason.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from pv.closure import Import, absolute, module_file, parsed
+from pv.config import Config
+from pv.errors import PvError
+
+MUTANT_MAKER = "pv.trial.mutant"
+MAX_STEPS = 32
+"""How often a name may stand for another one; `x = x.y` would go on for ever."""
+
+FUNCTION, MUTANT, OTHER, MISSING, UNKNOWN = "function", "mutant", "other", "missing", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a name is.
+
+    kind   FUNCTION: something that can be called; MUTANT: made by @mutant; OTHER: neither; MISSING: nothing; UNKNOWN
+    why    for OTHER, what it is; for UNKNOWN, why that cannot be told; for a FUNCTION, why it may be a mutant yet
+    """
+
+    kind: str
+    why: str = ""
+
+
+Definition: TypeAlias = ast.stmt | ast.expr | ast.alias
+Trail: TypeAlias = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """One place that gives a name its meaning.
+
+    node     the definition, the value that is assigned, or None where the value has no expression of its own
+    source   the statement of an import
+    certain  whether it runs whenever the module is imported
+    """
+
+    node: Definition | None
+    source: ast.Import | ast.ImportFrom | None = None
+    certain: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """The names of a module; `elsewhere` says why it may have more of them than its text shows, empty if it has not."""
+
+    name: str
+    file: Path
+    names: Mapping[str, tuple[_Bound, ...]]
+    elsewhere: str
+
+
+class Sources:
+    """The first-party modules of a project; each is read once."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._modules: dict[str, _Module | None] = {}
+
+    def meaning(self, module: str, name: str) -> Meaning:
+        """What `name` is in `module`. PvError for a module that is not first-party, is missing or does not parse."""
+        return self._meaning(module, name, frozenset())
+
+    def names(self, module: str, kind: str) -> list[str]:
+        """The names that a module defines and that mean something of a kind. PvError as `meaning`."""
+        found = self._module(module)
+        own = [name for name, bound in found.names.items() if bound[-1].source is None] if found else []
+        return [name for name in own if not name.startswith("_") and self.meaning(module, name).kind == kind]
+
+    def _meaning(self, module: str, name: str, trail: Trail) -> Meaning:
+        if (module, name) in trail:
+            return Meaning(UNKNOWN, "its definitions lead in a circle")
+        trail |= {(module, name)}
+        source = self._module(module)
+        if source is None:
+            return Meaning(UNKNOWN, f"{module} is no Python source")
+        bound = source.names.get(name, ())
+        if not bound:
+            return Meaning(UNKNOWN, source.elsewhere) if source.elsewhere else Meaning(MISSING)
+        last = max((index for index, one in enumerate(bound) if one.certain), default=0)
+        found = [self._of(one, source, trail) for one in bound[last:]]
+        if len({one.kind for one in found}) > 1:
+            return Meaning(UNKNOWN, "it is defined in more than one way")
+        return found[-1]
+
+    def _of(self, bound: _Bound, module: _Module, trail: Trail) -> Meaning:
+        node = bound.node
+        if isinstance(bound.source, ast.Import):
+            return Meaning(OTHER, "a module")
+        if isinstance(bound.source, ast.ImportFrom):
+            assert isinstance(node, ast.alias)
+            return self._imported(_imported_from(bound.source, node, module), trail)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            return self._decorated(node, module)
+        if isinstance(node, ast.Lambda):
+            return Meaning(FUNCTION)
+        if isinstance(node, ast.Name):
+            return self._meaning(module.name, node.id, trail)
+        if isinstance(node, ast.Attribute):
+            parent, _, name = (self._origin(node, module) or "").rpartition(".")
+            if parent.partition(".")[0] in self.config.first_party and not self._is_module(parent):
+                return Meaning(UNKNOWN, f"it is an attribute of {ast.unparse(node.value)}")
+            return self._imported(Import(parent, name, node.lineno), trail)
+        if isinstance(node, ast.Call):
+            maker = self._origin(node.func, module)
+            if maker == MUTANT_MAKER:
+                return Meaning(MUTANT)
+            return Meaning(FUNCTION) if maker == "functools.partial" else Meaning(UNKNOWN, "a call makes it")
+        literals = (
+            ast.Constant | ast.JoinedStr | ast.List | ast.Tuple | ast.Dict | ast.Set | ast.ListComp | ast.DictComp
+        )
+        if isinstance(node, literals):
+            return Meaning(OTHER, "a value")
+        return Meaning(UNKNOWN, "an expression makes it")
+
+    def _imported(self, item: Import, trail: Trail) -> Meaning:
+        """What `from module import name` gives."""
+        assert item.name is not None
+        if item.module.partition(".")[0] not in self.config.first_party:
+            return Meaning(UNKNOWN, f"it comes from {item.module or 'elsewhere'}, which is not first-party")
+        found = self._meaning(item.module, item.name, trail)
+        if found.kind in (MISSING, UNKNOWN) and self._is_module(f"{item.module}.{item.name}"):
+            return Meaning(OTHER, "a module")
+        return found
+
+    def _is_module(self, name: str) -> bool:
+        try:
+            return module_file(name, self.config) is not None
+        except PvError:
+            return False
+
+    def _decorated(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, module: _Module) -> Meaning:
+        doubt = ""
+        for decorator in node.decorator_list:
+            origin = self._origin(decorator.func if isinstance(decorator, ast.Call) else decorator, module)
+            if origin == MUTANT_MAKER:
+                return Meaning(MUTANT)
+            if (origin or "").partition(".")[0] not in (*sys.stdlib_module_names, "builtins"):
+                doubt = f"its decorator {ast.unparse(decorator)} may do anything"
+        if isinstance(node, ast.AsyncFunctionDef) and not doubt:
+            return Meaning(OTHER, "an async function, which nobody awaits")
+        return Meaning(FUNCTION, doubt)
+
+    def _origin(self, node: ast.expr, module: _Module) -> str | None:
+        """Where the value of a name, dots allowed, is defined: `pv.trial.mutant`. None where that cannot be told."""
+        steps: list[str] = []
+        while isinstance(node, ast.Attribute):
+            steps.insert(0, node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            return None
+        dotted, seen = ".".join([module.name, node.id, *steps]), set[str]()
+        if node.id not in module.names:
+            return None if module.elsewhere else ".".join(["builtins", node.id, *steps])
+        while dotted not in seen and dotted != MUTANT_MAKER and len(seen) < MAX_STEPS:
+            seen.add(dotted)
+            dotted = self._one_step(dotted) or dotted
+        return dotted
+
+    def _one_step(self, dotted: str) -> str | None:
+        """Where the last part of a dotted name that its module defines comes from; None where it is defined there."""
+        if dotted.partition(".")[0] not in self.config.first_party:
+            return None
+        parts = dotted.split(".")
+        for size in range(len(parts) - 1, 0, -1):
+            name = ".".join(parts[:size])
+            module = self._module(name) if self._is_module(name) else None
+            bound = module.names.get(parts[size], ()) if module else ()
+            if module and bound:
+                node, source = bound[-1].node, bound[-1].source
+                if isinstance(source, ast.ImportFrom) and isinstance(node, ast.alias):
+                    item = _imported_from(source, node, module)
+                    return ".".join([item.module, item.name or "", *parts[size + 1 :]])
+                if isinstance(source, ast.Import) and isinstance(node, ast.alias):
+                    return ".".join([node.name if node.asname else node.name.partition(".")[0], *parts[size + 1 :]])
+                if isinstance(node, ast.Name | ast.Attribute):
+                    return ".".join([name, ast.unparse(node), *parts[size + 1 :]])
+                return None
+        return None
+
+    def _module(self, name: str) -> _Module | None:
+        """The module, or None where it has no Python source. PvError as `meaning`."""
+        if name not in self._modules:
+            self._modules[name] = _read(name, self.config)
+        return self._modules[name]
+
+
+def _imported_from(statement: ast.ImportFrom, alias: ast.alias, module: _Module) -> Import:
+    written = "." * statement.level + (statement.module or "")
+    return absolute(Import(written, alias.name, statement.lineno), module.name, module.file)
+
+
+# -- the names of a module --------------------------------------------------------------------------------------------
+
+
+def _read(name: str, config: Config) -> _Module | None:
+    """The module, or None where it has no Python source. PvError as Sources.meaning."""
+    file = module_file(name, config)
+    if file is None or file.suffix != ".py":
+        return None
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise PvError(f"cannot be read: {error.strerror}", where=str(file)) from None
+    tree = parsed(data, file)
+    names: dict[str, list[_Bound]] = {}
+    for known, bound in _bindings(tree.body, certain=True):
+        names.setdefault(known, []).append(bound)
+    return _Module(name, file, {known: tuple(bound) for known, bound in names.items()}, _elsewhere(tree, names))
+
+
+def _bindings(body: list[ast.stmt], *, certain: bool) -> Iterator[tuple[str, _Bound]]:
+    """The names that statements of a module bind, in their order."""
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield statement.name, _Bound(statement, None, certain)
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            for alias in statement.names:
+                plain = alias.name.partition(".")[0] if isinstance(statement, ast.Import) else alias.name
+                yield alias.asname or plain, _Bound(alias, statement, certain)
+        elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            for target in statement.targets if isinstance(statement, ast.Assign) else [statement.target]:
+                for name in _stored(target):
+                    yield name, _Bound(statement.value if isinstance(target, ast.Name) else None, None, certain)
+        else:
+            sure = certain and isinstance(statement, ast.With)
+            for part in ast.iter_child_nodes(statement):
+                if isinstance(part, ast.stmt):
+                    yield from _bindings([part], certain=sure)
+                elif isinstance(part, ast.ExceptHandler | ast.match_case):
+                    yield from _bindings(part.body, certain=False)
+                else:
+                    for name in _stored(part):
+                        yield name, _Bound(None, None, certain)
+
+
+def _stored(node: ast.AST) -> list[str]:
+    """The names that an expression or a target binds or deletes."""
+    return [part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)]
+
+
+def _elsewhere(tree: ast.Module, names: Mapping[str, object]) -> str:
+    """Why a module may have more names than its statements bind; empty if it has not."""
+    if "*" in names:
+        return "a star import may bring it"
+    if "__getattr__" in names:
+        return "the module's __getattr__ may make it"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            return f"a function binds global names in line {node.lineno}"
+        if isinstance(node, ast.Name) and node.id in ("globals", "exec"):
+            return f"{node.id}() in line {node.lineno} may make it"
+        if isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys":
+            return f"sys.modules in line {node.lineno} may be used to make it"
+    return ""

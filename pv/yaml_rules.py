@@ -1,0 +1,126 @@
+"""Rules about scalars that YAML readers disagree on: pv reads YAML 1.2, many tools around it (PyYAML) YAML 1.1.
+
+Looked at are values whose type matters, which are those of known keys. What PyYAML makes of them is asked of PyYAML.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import yaml
+
+from pv.contract import Contract
+from pv.findings import NOTE, WARNING, Hit, rule
+from pv.shapes import Choice, ListOf, MapOf, Named, Record, Shape, inner, named
+from pv.vocabulary import CONTRACT
+from pv.yaml_loader import Document, Path
+
+WORD = r"[Yy]es|YES|[Nn]o|NO|[Oo]n|ON|[Oo]ff|OFF"
+NUMBER = r"[-+]?\.?[0-9][-+0-9._:xXoOa-fA-FTtZz]*"
+PLAIN = re.compile(rf"{WORD}|{NUMBER}")
+AGREED = r"-?(?:0|[1-9][0-9]{0,8})(?:\.(?:[0-9]|[0-9]{1,5}[1-9]))?|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+END = r"[ \t]*(?:[,\]}:#\r\n]|$)"
+START = r"[:\-?,\[{\r\n'\"](?:[ \t]+|(?<![:\-?]))(?=[yYnNoO0-9.+-])"
+SUSPECT = re.compile(rf"{START}(?!(?:{AGREED}){END})(?:{WORD}|{NUMBER}){END}")
+"""Where a text has this nowhere, readers agree on all of it, and nobody has to look at its values."""
+
+
+class _Scalar(NamedTuple):
+    """A plain scalar: its place, the shape of what belongs there, its value, and as it was written."""
+
+    place: Path
+    shape: Shape
+    value: Any
+    source: str
+    name: bool = False  # whether it is the key at that place
+
+
+@rule("PV-YAML-003", NOTE, "text that other YAML readers take for something else stands in quotes", lint=True)
+def quoted(contract: Contract) -> Iterator[Hit]:
+    for scalar in _scalars(contract.document):
+        if scalar.shape == "text" or isinstance(scalar.shape, Choice):
+            readings = (scalar.value, _read_by_1_1(scalar.source))
+            for reading in readings:
+                if not isinstance(reading, str) and str(reading).lower() != scalar.source.lower():
+                    what = f"the name {scalar.source}" if scalar.name else f"{named(scalar.place)}: {scalar.source}"
+                    hint = f'write "{scalar.source}"'
+                    yield Hit(scalar.place, f"{what} without quotes is {_shown(reading)} to other YAML readers", hint)
+                    break
+
+
+@rule("PV-YAML-004", WARNING, "a number is the same to YAML 1.1 and to YAML 1.2", lint=True)
+def same_number(contract: Contract) -> Iterator[Hit]:
+    for scalar in _scalars(contract.document):
+        if scalar.shape in ("a number", "a whole number") and isinstance(scalar.value, int | float):
+            theirs = _read_by_1_1(scalar.source)
+            if repr(theirs) != repr(scalar.value):
+                what = f"{named(scalar.place)}: {scalar.source} is {_shown(theirs)} to a YAML 1.1 reader"
+                yield Hit(scalar.place, what, f"write {_unambiguous(scalar.value)}")
+
+
+@lru_cache(maxsize=1)  # asked by one rule after the other, about one document
+def _scalars(document: Document) -> tuple[_Scalar, ...]:
+    if not SUSPECT.search(document.text):
+        return ()
+    return tuple(_in_value(document, document.value, CONTRACT, ()))
+
+
+def _in_value(document: Document, value: Any, shape: Shape, place: Path) -> Iterator[_Scalar]:
+    """The plain scalars that readers may disagree on; what has another shape than it must is PV-TYPE-001's."""
+    if isinstance(shape, str | Choice):
+        if (source := _plain(document, place)) is not None:
+            yield _Scalar(place, shape, value, source)
+    elif isinstance(shape, Record) and isinstance(value, dict):
+        for word, item in value.items():
+            if (key := shape.spelt.get(word)) is not None:
+                yield from _in_value(document, item, key.shape, (*place, word))
+    elif isinstance(shape, ListOf | Named) and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _in_value(document, item, inner(shape), (*place, index))
+    elif isinstance(shape, MapOf | Named) and isinstance(value, dict):
+        for name, item in value.items():
+            if PLAIN.fullmatch(name) and _begins(document, (*place, name), name):
+                yield _Scalar((*place, name), "text", name, name, name=True)
+            yield from _in_value(document, item, inner(shape), (*place, name))
+
+
+def _plain(document: Document, place: Path) -> str | None:
+    """The scalar at a place as it was written; None where it is quoted, or where no reader doubts it."""
+    source = document.source(place)
+    if source is None or not PLAIN.fullmatch(source):
+        return None
+    span = document.span(place)
+    return source if span and document.text.startswith(source, span.start_index) else None
+
+
+def _begins(document: Document, place: Path, word: str) -> bool:
+    """Whether the key at a place is written as it is, without quotes."""
+    at = document.position(place)
+    lines = document.text.removeprefix("\ufeff").splitlines()
+    return len(lines) >= at.line and lines[at.line - 1].startswith(word, at.column - 1)
+
+
+@lru_cache(maxsize=4096)
+def _read_by_1_1(source: str) -> Any:
+    """What PyYAML makes of a plain scalar; the text itself where it makes nothing of it."""
+    try:
+        return yaml.load(source, yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError):  # a date such as 2026-02-31
+        return source
+
+
+def _shown(reading: Any) -> str:
+    if isinstance(reading, bool):
+        return str(reading).lower()
+    if isinstance(reading, str):
+        return "text"
+    return f"the number {reading}" if isinstance(reading, int | float) else f"the time {reading}"
+
+
+def _unambiguous(number: float) -> str:
+    """The number in a form that both versions read alike."""
+    mantissa, e, exponent = repr(number).partition("e")
+    if not e:
+        return mantissa
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent if exponent[0] in '+-' else '+' + exponent}"

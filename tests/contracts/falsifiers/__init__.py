@@ -1,0 +1,1 @@
+"""What the contracts of the tests name. Nothing imports it: rules read it as text."""

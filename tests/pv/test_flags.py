@@ -1,0 +1,203 @@
+"""Every flag of `pv` says what it does, and does something.
+
+A flag is demonstrated by two command lines that differ in it alone and whose outcomes differ: exit code, what is
+printed, files, processes. Where a flag has choices, `{}` stands for each of them, and no two have one outcome. To add a
+flag, add a line to DEMONSTRATIONS; the files are those of `material`.
+"""
+
+import argparse
+import functools
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pv.binding import bind
+from pv.cli import build_parser
+from pv.measure import SHARE
+from tests.pv.test_binding import project, recorded
+from tests.pv.verdicts import ERROR, GOOD, WARNING
+
+DEMONSTRATIONS = {
+    "--version": ("explain", "--version"),
+    "validate paths": ("validate more/good.yaml", "validate more/bad.yaml"),
+    "validate --format": ("validate more/bad.yaml", "validate more/bad.yaml --format {}"),
+    "validate --json": ("validate more/bad.yaml", "validate more/bad.yaml --json"),
+    "validate --notes": ("validate more/noted.yaml", "validate more/noted.yaml --notes"),
+    "validate --quiet": ("validate more/bad.yaml", "validate more/bad.yaml --quiet"),
+    "validate --strict": ("validate more/warned.yaml", "validate more/warned.yaml --strict"),
+    "validate --write-baseline": ("validate more/good.yaml", "validate more/good.yaml --write-baseline"),
+    "validate --accept-new": ("validate more --write-baseline", "validate more --write-baseline --accept-new"),
+    "validate --jobs": ("validate many --jobs 1", "validate many --jobs 2"),
+    "validate --no-cache": ("validate more/good.yaml", "validate more/good.yaml --no-cache"),
+    "lint paths": ("lint more/good.yaml", "lint more/bad.yaml"),
+    "lint --format": ("lint more/bad.yaml", "lint more/bad.yaml --format {}"),
+    "lint --json": ("lint more/bad.yaml", "lint more/bad.yaml --json"),
+    "lint --notes": ("lint more/noted.yaml", "lint more/noted.yaml --notes"),
+    "lint --quiet": ("lint more/bad.yaml", "lint more/bad.yaml --quiet"),
+    "lint --strict": ("lint more/warned.yaml", "lint more/warned.yaml --strict"),
+    "lint --write-baseline": ("lint more/good.yaml", "lint more/good.yaml --write-baseline"),
+    "lint --accept-new": ("lint more --write-baseline", "lint more --write-baseline --accept-new"),
+    "lint --jobs": ("lint many --jobs 1", "lint many --jobs 2"),
+    "lint --no-cache": ("lint more/good.yaml", "lint more/good.yaml --no-cache"),
+    "lint --binding": ("lint more/good.yaml", "lint more/good.yaml --binding registry.yaml"),
+    "explain rule": ("explain", "explain SCHEMA-004"),
+    "status paths": ("status", "status contracts/over-v1.yaml"),
+    "status --json": ("status", "status --json"),
+    "status --check": ("status", "status --check"),
+    "promote paths": ("promote", "promote contracts/over-v1.yaml"),
+    "promote --write": ("promote", "promote --write"),
+    "coverage paths": ("coverage", "coverage contracts/over-v1.yaml"),
+    "coverage --json": ("coverage", "coverage --json"),
+    "coverage --min": ("coverage", "coverage --min 99"),
+    "obligations paths": ("obligations", "obligations contracts/over-v1.yaml"),
+    "obligations --json": ("obligations", "obligations --json"),
+    "equations paths": ("equations", "equations contracts/over-v1.yaml"),
+    "equations --format": ("equations", "equations --format {}"),
+    "graph paths": ("graph", "graph contracts/over-v1.yaml"),
+    "graph --format": ("graph", "graph --format {}"),
+    "diff old": ("diff more/good.yaml more/warned.yaml", "diff more/noted.yaml more/warned.yaml"),
+    "diff new": ("diff more/good.yaml more/warned.yaml", "diff more/good.yaml more/good.yaml"),
+    "diff --json": ("diff more/good.yaml more/warned.yaml", "diff more/good.yaml more/warned.yaml --json"),
+    "migrate paths": ("migrate old", "migrate more/good.yaml"),
+    "migrate --write": ("migrate old", "migrate old --write"),
+    "new name": ("new first --falsifiers checks", "new second --falsifiers checks"),
+    "new --falsifiers": ("new first --falsifiers checks", "new first --falsifiers trials"),
+    "completion shell": ("completion bash", "completion {}"),
+}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """A project with evidence, and contracts of every sort beside it."""
+    folder = tmp_path_factory.mktemp("material")
+    falsifiers = "import sums\n\n\ndef order(trial): ...\ndef files(trial): ...\ndef same_as_zlib(trial): ...\n"
+    config, contract = project(folder, **{"checks/sums.py": falsifiers})
+    recorded(bind(contract, contract.tests[0], config), config)
+    over = (folder / "contracts/checksum-v1.yaml").read_text().replace("T-", "O-").replace("PARTIAL", "DISCHARGED")
+    texts = {
+        "pyproject.toml": '[tool.pv]\nfirst-party = ["checks", "sums", "trials"]\nmodels = "models.yaml"\n'
+        'baseline = "known.json"\n',
+        "known.json": '{"schema": "pv-baseline/1", "findings": [\n'
+        '{"rule": "SCHEMA-001", "path": "more/good.yaml", "message": "mended", "count": 1}\n]}\n',
+        "contracts/over-v1.yaml": over,
+        "trials/__init__.py": "",
+        "more/good.yaml": GOOD,
+        "more/bad.yaml": ERROR,
+        "more/warned.yaml": WARNING,
+        "more/noted.yaml": GOOD + "history: said once\n",
+        "old/x-v1.yaml": GOOD + "falsification_tests:\n- {id: T-1, expected: p, fails_if: f}\n",
+        "registry.yaml": "version: 1.0.0\ntarget_crate: c\nbindings:\n"
+        "- {contract: good.yaml, equation: e, function: f, status: not_implemented}\n",
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+RUN = """\
+import json, os, sys
+forks = []
+os.register_at_fork(after_in_parent=lambda: forks.append(1))
+from pv.cli import main
+try:
+    code = main(sys.argv[2:])
+except SystemExit as ended:
+    code = ended.code
+sys.stdout.flush()
+open(sys.argv[1], "w").write(json.dumps([code, len(forks)]))
+"""
+
+
+def outcome(line: str, material: Path, place: Path) -> tuple[object, ...]:
+    """Exit code, number of processes, output and files after a command, each time in a fresh copy at the same place."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(material, place)
+    if " many " in line:
+        (place / "many").mkdir()
+        for number in range(2 * SHARE):
+            (place / "many" / f"{number}.yaml").write_text(GOOD)
+    told = place.with_suffix(".json")
+    environment = {**os.environ, "PV_CACHE_DIR": str(place / ".kept")}
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(told), *shlex.split(line)],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
+    code, forks = json.loads(told.read_text())
+    assert code in (0, 1), f"{line}: a refusal shows nothing of what a flag does: {done.stderr}"
+    files = {str(file.relative_to(place)): file.read_bytes() for file in sorted(place.rglob("*")) if file.is_file()}
+    kept = any(name.startswith(".kept/") for name in files)  # the cache's own files change with every source of pv
+    written = {
+        name: text for name, text in files.items() if not name.startswith(".kept/") and "__pycache__" not in name
+    }
+    return code, forks, done.stdout, written, kept
+
+
+def flags() -> dict[str, argparse.Action]:
+    """All arguments of all commands: "COMMAND --flag" by its longest spelling, "COMMAND name" for a positional one."""
+    parser = build_parser()
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    found = {}
+    for name, command in {"": parser, **commands.choices}.items():
+        for action in command._actions:
+            if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
+                found[f"{name} {max(action.option_strings, key=len, default=action.dest)}".strip()] = action
+    return found
+
+
+FLAGS = flags()
+
+
+def test_every_flag_is_demonstrated_and_nothing_else():
+    assert set(DEMONSTRATIONS) == set(FLAGS)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_every_flag_says_what_it_does(flag):
+    assert FLAGS[flag].help not in (None, "", argparse.SUPPRESS)
+
+
+def test_every_command_says_what_it_does():
+    (commands,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    for name, command in commands.choices.items():
+        assert command.description, name
+    assert {choice.dest for choice in commands._choices_actions if choice.help} == set(commands.choices)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("outcomes") / "project"
+
+
+@pytest.fixture(scope="module")
+def outcomes(material, place):
+    """The outcome of a line, looked up where another flag has asked for it."""
+    return functools.cache(lambda line: outcome(line, material, place))
+
+
+@pytest.mark.parametrize("flag", sorted(set(DEMONSTRATIONS) & set(FLAGS)))
+def test_a_flag_changes_the_outcome(flag, outcomes):
+    without, with_it = DEMONSTRATIONS[flag]
+    choices = FLAGS[flag].choices
+    assert ("{}" in with_it) is bool(choices)
+    found = [outcomes(with_it.format(choice)) for choice in choices or [""]]
+    if choices:
+        assert outcomes(without) in found, "what is chosen without the flag is one of the choices"
+    else:
+        found.append(outcomes(without))
+    assert all(mine != other for at, mine in enumerate(found) for other in found[:at])
+
+
+@pytest.mark.parametrize("line", sorted({without for without, _ in DEMONSTRATIONS.values()}))
+def test_a_command_has_one_outcome(line, material, place, outcomes):
+    assert outcome(line, material, place) == outcomes(line)

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import pytest
+
+from pv.contract import make_contract
+from pv.findings import ERROR, WARNING
+from pv.rules import check
+from pv.yaml_loader import load
+
+HEAD = """\
+metadata: {kind: pattern, version: 1.0.0, description: d, references: [r]}
+equations: {length: {formula: f, domain: d, invariants: [i]}, order: {formula: f}}
+proof_obligations:
+- {id: OBL-1, property: p}
+- {id: OBL-2, property: q}
+falsification_tests:
+"""
+OURS = "id: A, rule: r, prediction: p, if_fails: f, mutants: [m], falsifiers: {algorithm: 'a:b'}"
+
+
+def findings(text: str, prefix: str) -> list[tuple[str, str, int, str, str]]:
+    contract = make_contract(Path("x.yaml"), load(text, "x.yaml"))
+    found = [at for at in check(contract) if at.rule.startswith(prefix)]
+    return [(at.rule, at.severity, at.line, at.message, at.hint) for at in found]
+
+
+def of(test: str, prefix: str, more: str = "") -> list[tuple[str, str, int, str, str]]:
+    return findings(f"{HEAD}- {{{test}}}\n{more}", prefix)
+
+
+def test_an_obligation_that_no_test_names_is_told_where_tests_name_obligations():
+    test = f"{OURS}, binds_to: length, obligations: [OBL-1]"
+    what = "no falsification test names the obligation 'OBL-2'"
+    assert of(test, "PV-LINK") == [("PV-LINK-003", WARNING, 5, what, "name it in obligations: [..] of a test")]
+    assert of(test.replace("[OBL-1]", "[OBL-1, OBL-2]"), "PV-LINK") == []
+    foreign = "- {id: B, prediction: p, if_fails: f, obligations: [OBL-2]}\n"
+    assert of(test, "PV-LINK", foreign) == []
+
+
+def test_an_obligation_without_an_id_cannot_be_named():
+    text = HEAD.replace("id: OBL-2, ", "") + f"- {{{OURS}, binds_to: length, obligations: [OBL-1]}}\n"
+    assert findings(text, "PV-LINK") == [
+        ("PV-LINK-003", WARNING, 5, "the obligation has no id, so no test can name it", "id: OBL-1")
+    ]
+
+
+def test_an_obligation_that_does_not_apply_needs_no_test():
+    text = HEAD.replace("property: q", "property: q, applies_to: not_applicable, na_reason: r, na_owner: o")
+    assert findings(text + f"- {{{OURS}, binds_to: length, obligations: [OBL-1]}}\n", "PV-LINK") == []
+
+
+def test_tests_that_are_not_ours_need_no_links():
+    assert of("id: A, prediction: p, if_fails: f, obligations: [OBL-1]", "PV-LINK") == []
+
+
+def test_a_test_that_is_bound_to_nothing_and_tries_nothing_is_told():
+    assert of(OURS, "PV-LINK") == [
+        ("PV-LINK-004", WARNING, 7, "A: is bound to no equation", "binds_to: length, or whichever it is about"),
+        ("PV-LINK-005", WARNING, 7, "A: names no obligation", "obligations: [OBL-1], or whichever it tries"),
+    ]
+    assert of(f"{OURS}, covers: document", "PV-LINK") == []
+    alone = "metadata: {kind: pattern, version: 1.0.0, description: d, references: [r]}\nfalsification_tests:\n"
+    assert findings(f"{alone}- {{{OURS}}}\n", "PV-LINK") == []
+
+
+@pytest.mark.parametrize("value", ["[length]", "{length: 1}"])
+def test_a_link_of_the_wrong_type_is_left_to_the_rule_about_types(value):
+    assert of(f"{OURS}, binds_to: {value}, obligations: {{OBL-1: 1}}", "PV-LINK") == []
+
+
+def test_a_number_among_the_obligations_is_a_name_as_it_was_written():
+    (only,) = of(f"{OURS}, binds_to: length, obligations: [OBL-1, OBL-2, 007]", "PV-LINK")
+    assert only[:4] == ("PV-LINK-002", ERROR, 7, "A: no proof obligation has the id '007'")
+
+
+@pytest.mark.parametrize(("test", "severity"), [(OURS, ERROR), ("id: A, prediction: p, if_fails: f", WARNING)])
+def test_an_obligation_id_that_stands_twice_is_an_error_where_a_test_is_ours(test, severity):
+    text = HEAD.replace("OBL-2", "OBL-1") + f"- {{{test}, binds_to: length, obligations: [OBL-1]}}\n"
+    what = "the obligation id 'OBL-1' is taken in line 4"
+    assert findings(text, "PV-DUP") == [("PV-DUP-003", severity, 5, what, "a test that names it would be about either")]
+
+
+def test_an_equation_id_that_stands_twice_in_a_list_is_told():
+    listed = "equations: [{id: e, formula: f}, {id: e, formula: g}, {formula: h}, {formula: i}]\n"
+    assert [(rule, line, what) for rule, _, line, what, _ in findings(listed, "PV-DUP")] == [
+        ("PV-DUP-003", 1, "the equation id 'e' is taken in line 1")
+    ]
+
+
+@pytest.mark.parametrize("other", ["Byte_Order", "byte-order", "byteOrder", "BYTE ORDER"])
+def test_equations_that_differ_in_case_or_separators_only_are_told(other):
+    text = HEAD.replace("order:", f"byte_order: {{formula: g}}, {other}:")
+    assert findings(text, "PV-DUP") == [
+        (
+            "PV-DUP-004",
+            WARNING,
+            2,
+            f"the equation {other!r} is easily taken for 'byte_order'",
+            "rename one, or merge them",
+        )
+    ]
+
+
+def test_equations_that_differ_otherwise_are_not_told():
+    assert (
+        findings("equations: {e1: {formula: f}, e2: {formula: f}, é: {formula: f}, '': {formula: f}}\n", "PV-DUP") == []
+    )
+
+
+def test_names_of_separators_only_are_not_taken_for_each_other():
+    assert findings("equations: {'-': {formula: f}, '_': {formula: f}}\n", "PV-DUP") == []

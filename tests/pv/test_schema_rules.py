@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+
+from pv.contract import make_contract
+from pv.rules import check
+from pv.yaml_loader import parse
+
+HEAD = "metadata: {kind: %s, version: 1.0.0, description: d, references: [r], depends_on: [base, other.yaml]}\n"
+
+
+def broken(text: str, kind: str = "pattern", *, lint: bool = False) -> list[tuple[str, int, str, str]]:
+    """(rule, line, message, hint) of what breaks a rule of the public tool."""
+    found = check(make_contract(Path("x.yaml"), parse(HEAD % kind + text, "x.yaml")), lint=lint)
+    return [(at.rule, at.line, at.message, at.hint) for at in found if at.rule.startswith(("SCHEMA-", "PROVABILITY-"))]
+
+
+@pytest.mark.parametrize(
+    ("key", "rule", "right"),
+    [
+        ("requires", "SCHEMA-014", ["postcondition"]),
+        ("applies_to_phase", "SCHEMA-015", ["loop_invariant", "loop_variant"]),
+        ("parent_contract", "SCHEMA-016", ["subcontract"]),
+    ],
+)
+def test_a_key_of_one_type_of_obligation_is_refused_in_every_other(key, rule, right):
+    for kind in ("postcondition", "loop_invariant", "loop_variant", "subcontract", "invariant", "frame"):
+        found = broken(f"proof_obligations:\n- type: {kind}\n  property: p\n  {key}: base\n")
+        wanted = f"{key} in an obligation of type {kind}"
+        hint = f"it is read in type: {' or '.join(right)} alone"
+        assert found == ([] if kind in right else [(rule, 5, wanted, hint)])
+    assert [at[2] for at in broken(f"proof_obligations:\n- {{property: p, {key}: base}}\n")] == [
+        f"{key} in an obligation of type invariant"
+    ]
+    assert broken(f"proof_obligations:\n- {{property: p, {key}: ~}}\n") == []
+
+
+@pytest.mark.parametrize(
+    ("parent", "message"),
+    [
+        ("base", None),
+        ("base.yaml", None),
+        ("other", None),
+        ("bas", "metadata.depends_on does not name the parent contract 'bas'"),
+        ("''", "proof obligation 0 names no parent contract"),
+    ],
+)
+def test_the_parent_of_a_subcontract_stands_in_depends_on(parent, message):
+    found = broken(f"proof_obligations: [{{type: subcontract, property: p, parent_contract: {parent}}}]")
+    assert [at[:3] for at in found] == ([("SCHEMA-017", 2, message)] if message else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("falsification_test", "falsification_tests"),
+        ("Falsification_Tests", "falsification_tests"),
+        ("kani_harness", "kani_harnesses"),
+        ("qa_gates", "qa_gate"),
+        ("simd_dispatches", "simd_dispatch"),
+        ("meta_data", "metadata"),
+        ("beats", "beat"),
+    ],
+)
+def test_a_section_in_another_case_number_or_separator_is_named(key, meant):
+    assert broken(f"{key}: []\n") == [("SCHEMA-019", 2, f"the key {key!r} is read by nobody", f"write {meant!r}")]
+
+
+@pytest.mark.parametrize("key", ["gates", "spec", "targets", "contracts", "dates", "invariant", "Status", "summary"])
+def test_words_that_only_a_kaizen_record_gives_a_meaning_are_free_elsewhere(key):
+    assert broken(f"{key}: x\n") == []
+
+
+def test_in_a_kaizen_record_a_misspelt_target_is_no_silent_loss():
+    assert ("SCHEMA-019", 2, "the key 'Targets' is read by nobody", "write 'target'") in broken(
+        "Targets: {}\n", "kaizen"
+    )
+
+
+FULL = (
+    "equations: {e: {formula: f}}\nqa_gate: {id: G}\nproof_obligations: [{property: p}, {property: q}]\n"
+    "falsification_tests: [%s]\nkani_harnesses: [%s]\n"
+)
+TEST = "{id: %s, prediction: p, if_fails: f}"
+KANI = "{id: K, obligation: p, bound: 1}"
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        (FULL % (f"{TEST % 'A'}, {TEST % 'B'}", KANI), []),
+        (FULL % (f"{TEST % 'A'}, {TEST % 'B'}", ""), ["the contract has no kani_harnesses"]),
+        (FULL % (TEST % "A", KANI), ["1 falsification tests for 2 proof obligations"]),
+        (FULL % ("", KANI), ["the contract has no falsification_tests"]),
+    ],
+)
+def test_pv_lint_names_each_thing_without_which_a_kernel_is_not_proved(text, missing):
+    assert [at[2] for at in broken(text, "kernel", lint=True)] == missing
+    assert broken(text, "kernel") == []  # the first generation's contracts stay accepted
+    assert broken(text, "pattern", lint=True) == []
