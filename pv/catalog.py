@@ -1,4 +1,4 @@
-"""Ids in the public tool's catalog of lint rules that are not ids of rules here: what asks the same, or why nothing does."""
+"""Ids of lint rules in the public tool's catalog that no rule here has: what asks the same, or why nothing does."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

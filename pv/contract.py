@@ -205,11 +205,12 @@ def make_contract(path: Path, document: Document) -> Contract:
             entry.text("id") or f"equation_{i}": entry.raw for i, entry in enumerate(root.entries("equations"))
         }
     registry = metadata.raw.get("registry") is True
+    kind = metadata.text("kind") or "kernel"
     return Contract(
         path=path,
         stem=path.stem,
         document=document,
-        kind=metadata.text("kind") or ("registry" if registry else "kernel"),
+        kind="registry" if registry and kind == "kernel" else kind,
         version=metadata.text("version"),
         equations=equations if isinstance(equations, dict) else {},
         obligations=tuple(entry.raw for entry in root.entries("proof_obligations")),

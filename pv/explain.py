@@ -14,8 +14,10 @@ for a file that can hold no comment; `holds` breaks no rule as far as `pv valida
 is about several files, both are mappings from file names to texts.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from pv import yaml_loader
@@ -46,6 +48,12 @@ def explanation(rule: str) -> Explanation:
     if not isinstance(value, dict) or value.keys() != {"why", "fires", "holds"}:
         raise PvError("an explanation has why, fires and holds", where=str(file))
     return Explanation(str(value["why"]).strip(), _files(value["fires"]), _files(value["holds"]))
+
+
+def suggested(wrong: str, known: Iterable[str]) -> str:
+    """The id that may have been meant, with a number of three digits if that is all that is wrong; empty for none."""
+    padded = re.sub(r"[0-9]+$", lambda number: f"{int(number[0]):03}", wrong[:40])
+    return next(iter(get_close_matches(padded, known, n=1)), "")
 
 
 def _files(example: str | dict[str, str]) -> dict[str, str]:

@@ -4,16 +4,14 @@ Written are the status of tests, verification_summary, and metadata.version (a m
 The edit is made by pv.edit: unless exactly the intended values differ, nothing is written.
 """
 
-import re
 from collections.abc import Sequence
 
 from pv.contract import Contract
 from pv.edit import Change, edited, replace
 from pv.errors import PvError
+from pv.semver import version as semver
 from pv.status import Row, Survey, denominators, shown
 from pv.words import Level
-
-SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:[-+].*)?")
 
 
 def changes(contract: Contract, rows: Sequence[Row]) -> list[Change]:
@@ -81,12 +79,12 @@ def overstated(found: Survey) -> list[str]:
 
 def bumped(version: object, where: str) -> str:
     """The next minor version: 1.2.3 -> 1.3.0."""
-    match = SEMVER.fullmatch(version) if isinstance(version, str) else None
-    if match is None:
+    known = semver(version) if isinstance(version, str) else None
+    if known is None:
         raise PvError(
             f"metadata.version must be a semantic version, not {version!r}", where=where, hint="write it as 1.0.0"
         )
-    return f"{match[1]}.{int(match[2]) + 1}.0"
+    return f"{known.major}.{known.minor + 1}.0"
 
 
 def promote(found: Survey) -> list[tuple[Contract, list[Change]]]:

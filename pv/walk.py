@@ -73,8 +73,9 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
         for path in expanded:
             if os.path.isdir(path):  # unlike Path.is_dir, false for a path that cannot be looked at
                 inside = list(yaml_files(path, unreadable))
-                contracts = [file for file in inside if is_contract(file)]
-                found.skipped += [file for file in inside if not is_contract(file)]
+                registry = _registry_of_models(path)
+                contracts = [file for file in inside if is_contract(file) and file.resolve() != registry]
+                found.skipped += sorted(set(inside) - set(contracts))
                 add(contracts)
                 if not contracts:
                     found.declined.append((str(path), "holds no contracts: no *.yaml or *.yml"))
@@ -83,6 +84,17 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
     if not paths:
         found.declined.append(("", "no file or folder is given"))
     return found
+
+
+def _registry_of_models(folder: Path) -> Path | None:
+    """The project's registry of models, which is a YAML file and no contract."""
+    from pv.config import find as project_around
+
+    try:
+        models = project_around(folder).models
+    except PvError:  # the settings say so, for every command that needs the project
+        return None
+    return models.resolve() if models else None
 
 
 def has_magic(path: Path) -> bool:

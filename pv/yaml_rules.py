@@ -52,7 +52,7 @@ def quoted(contract: Contract) -> Iterator[Hit]:
 @rule("PV-YAML-004", WARNING, "a number is the same to YAML 1.1 and to YAML 1.2", lint=True)
 def same_number(contract: Contract) -> Iterator[Hit]:
     for scalar in _scalars(contract.document):
-        if scalar.shape in ("a number", "a whole number") and isinstance(scalar.value, int | float):
+        if scalar.shape in ("a number", "a whole number") and type(scalar.value) in (int, float):
             theirs = _read_by_1_1(scalar.source)
             if repr(theirs) != repr(scalar.value):
                 what = f"{named(scalar.place)}: {scalar.source} is {_shown(theirs)} to a YAML 1.1 reader"

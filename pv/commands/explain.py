@@ -8,12 +8,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from difflib import get_close_matches
-
     from pv import rules
     from pv.catalog import ASKED_BY, LEFT_OUT
     from pv.errors import PvError
-    from pv.explain import as_text
+    from pv.explain import as_text, suggested
     from pv.findings import RULES
     from pv.report import printable
 
@@ -27,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
     if rule_id in LEFT_OUT:
         raise PvError(f"{rule_id} of the public tool is left out: {LEFT_OUT[rule_id]}")
     if rule_id not in RULES and rule_id not in ASKED_BY:
-        known = get_close_matches(rule_id, (*RULES, *ASKED_BY), n=1)
-        hint = f"did you mean {known[0]!r}?" if known else "pv explain, without a rule, lists them"
+        meant = suggested(rule_id, (*RULES, *ASKED_BY, *LEFT_OUT))
+        hint = f"did you mean {meant!r}?" if meant else "pv explain, without a rule, lists them"
         raise PvError(f"there is no rule {args.rule!r}", hint=hint)
     names = ASKED_BY.get(rule_id, (rule_id,))
     if rule_id in ASKED_BY:

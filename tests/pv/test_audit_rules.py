@@ -37,7 +37,8 @@ def test_what_provability_asks_of_kernels_is_not_asked_twice(rule):
 
 @pytest.mark.parametrize("obligation", ["O-1", "the sum is 1"])
 def test_a_kani_harness_may_name_its_obligation_by_id_or_by_property(obligation):
-    text = f"proof_obligations: [{{id: O-1, property: the sum is 1}}]\nkani_harnesses: [{{id: K, obligation: {obligation}}}]"
+    text = "proof_obligations: [{id: O-1, property: the sum is 1}]\n"
+    text += f"kani_harnesses: [{{id: K, obligation: {obligation}}}]"
     assert found(text, "AUDIT-002") == []
 
 
@@ -72,7 +73,7 @@ def test_an_empty_obligation_of_a_harness_is_left_to_the_rule_of_validate():
 OBLIGATIONS = "proof_obligations:\n- {id: O-1, property: the sum is 1}\n- {id: O-10, property: b}\n"
 
 
-def tests(*bodies: str) -> str:
+def tried(*bodies: str) -> str:
     listed = [f"- {{id: T{i}, prediction: 0 bits differ, if_fails: f, {body}}}\n" for i, body in enumerate(bodies)]
     return "falsification_tests:\n" + "".join(listed)
 
@@ -82,7 +83,7 @@ def tests(*bodies: str) -> str:
     ["obligations: [O-1]", "rule: the sum is 1", "rule: 'as O-1 says.'", "rule: 'x (O-1): y'", "obligation: O-1"],
 )
 def test_a_test_counts_for_the_obligation_that_it_names_and_for_no_other(body):
-    assert found(OBLIGATIONS + tests(body), "PV-AUD-001") == [
+    assert found(OBLIGATIONS + tried(body), "PV-AUD-001") == [
         (4, WARNING, "no test names 1 of 2 proof obligations: O-10")
     ]
 
@@ -92,32 +93,32 @@ def test_a_test_counts_for_the_obligation_that_it_names_and_for_no_other(body):
 )
 def test_what_only_looks_like_a_name_is_none(body):
     body = body.replace("prediction", "note")
-    assert found(OBLIGATIONS + tests(body), "PV-AUD-001") == [
+    assert found(OBLIGATIONS + tried(body), "PV-AUD-001") == [
         (3, WARNING, "no test names 2 of 2 proof obligations: O-1, O-10")
     ]
 
 
 def test_as_many_tests_as_obligations_prove_no_link():
-    assert found(OBLIGATIONS + tests("rule: O-1", "rule: O-1", "rule: O-1"), "PV-AUD-001") == [
+    assert found(OBLIGATIONS + tried("rule: O-1", "rule: O-1", "rule: O-1"), "PV-AUD-001") == [
         (4, WARNING, "no test names 1 of 2 proof obligations: O-10")
     ]
 
 
 def test_obligations_that_do_not_apply_need_no_test():
     text = "proof_obligations: [{id: O-1, property: p, applies_to: not_applicable, na_reason: r, na_owner: o}]\n"
-    assert found(text + tests("rule: r"), "PV-AUD-001") == []
+    assert found(text + tried("rule: r"), "PV-AUD-001") == []
 
 
 def test_long_lists_of_untested_obligations_are_cut_and_long_properties_too():
     text = "proof_obligations:\n" + "".join(f"- property: {c * 60}\n" for c in "abcd")
     cut = ", ".join(repr(c * 48 + "..") for c in "abc")
-    assert found(text + tests("rule: r"), "PV-AUD-001") == [
+    assert found(text + tried("rule: r"), "PV-AUD-001") == [
         (3, WARNING, f"no test names 4 of 4 proof obligations: {cut}, ..")
     ]
 
 
 def test_where_tests_for_pv_list_obligations_validate_asks_and_lint_does_not_repeat_it():
-    text = OBLIGATIONS + tests("obligations: [O-1], falsifiers: {algorithm: 'a:b'}, mutants: [m]")
+    text = OBLIGATIONS + tried("obligations: [O-1], falsifiers: {algorithm: 'a:b'}, mutants: [m]")
     assert found(text, "PV-AUD-001") == []
     assert len(found(text, "PV-LINK-003")) == 1
 
@@ -127,14 +128,14 @@ def test_where_tests_for_pv_list_obligations_validate_asks_and_lint_does_not_rep
 )
 def test_untested_are_exactly_those_that_no_test_names(named, form):
     text = "proof_obligations:\n" + "".join(f"- {{id: O-{n}, property: p{n}}}\n" for n in (1, 2, 3))
-    messages = [what for *_, what in found(text + tests(form.format(", ".join(named)), "rule: r"), "PV-AUD-001")]
+    messages = [what for *_, what in found(text + tried(form.format(", ".join(named)), "rule: r"), "PV-AUD-001")]
     left = [name for name in ("O-1", "O-2", "O-3") if name not in named]
     shown = f"no test names {len(left)} of 3 proof obligations: {', '.join(left)}"
     assert messages == ([shown] if left else [])
 
 
 def test_an_id_that_nothing_names_is_noted_where_the_link_is_by_equal_text():
-    text = OBLIGATIONS + tests("rule: the sum is 1", "rule: b")
+    text = OBLIGATIONS + tried("rule: the sum is 1", "rule: b")
     assert found(text, "PV-AUD-003") == [
         (3, NOTE, "nothing names O-1: T0 is linked to it by equal text alone"),
         (4, NOTE, "nothing names O-10: T1 is linked to it by equal text alone"),
@@ -170,8 +171,8 @@ def test_an_equivalence_states_how_far_or_that_it_is_exact(said, measured):
 
 def test_the_tolerance_of_the_test_is_that_of_its_equivalence():
     text = "proof_obligations: [{id: O, type: equivalence, property: fast is slow}]\n"
-    assert len(found(text + tests("obligations: [O]"), "PV-AUD-005")) == 0  # its prediction says: 0 bits differ
-    other = tests("obligations: [O]").replace("0 bits differ", "nearly equal")
+    assert len(found(text + tried("obligations: [O]"), "PV-AUD-005")) == 0  # its prediction says: 0 bits differ
+    other = tried("obligations: [O]").replace("0 bits differ", "nearly equal")
     assert len(found(text + other, "PV-AUD-005")) == 1
     told = other.replace("obligations", "tolerance: {metric: nmse, limit: 1e-6, because: b}, obligations")
     assert found(text + told, "PV-AUD-005") == []
@@ -221,7 +222,8 @@ metadata: {kind: kernel, version: 1.0.0, description: d, references: [r], enforc
   created: 2026-01-31}
 equations: {e: {formula: f, domain: d, preconditions: [p], postconditions: [q], lean_theorem: t}}
 proof_obligations:
-- {id: O-1, type: equivalence, property: p, formal: f, tolerance: 1e-6, applies_to: all, lean: {theorem: t, status: sorry}}
+- {id: O-1, type: equivalence, property: p, formal: f, tolerance: 1e-6, applies_to: all,
+   lean: {theorem: t, status: sorry}}
 - {id: O-2, type: equivalence, property: q}
 falsification_tests:
 - {id: T-001, rule: r, prediction: p, test: t, if_fails: f, obligations: [O-1], falsifiers: {algorithm: 'a:b'},

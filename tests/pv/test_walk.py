@@ -100,3 +100,14 @@ def test_a_folder_without_contracts_and_no_argument_are_declined(tmp_path):
 
 def test_a_file_that_is_missing_is_left_to_whoever_reads_it(tmp_path):
     assert find([tmp_path / "missing.yaml"]).files == [tmp_path / "missing.yaml"]
+
+
+def test_the_registry_of_models_is_no_contract(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.pv]\nmodels = "models/registry.yaml"\n')
+    for name in ("models/registry.yaml", "a.yaml"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("metadata: {}")
+    found = find([tmp_path])
+    assert (found.files, found.skipped) == ([tmp_path / "a.yaml"], [tmp_path / "models/registry.yaml"])
+    assert find([tmp_path / "models/registry.yaml"]).files == [tmp_path / "models/registry.yaml"]
