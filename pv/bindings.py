@@ -76,7 +76,11 @@ def read_registry(path: Path) -> Registry:
         return Registry(path, (), (Fault(at, f"{wanted}, not {what}"),))
     bindings, faults = [], []
     for index, item in enumerate(items):
-        entry = Entry(document, ("bindings", index), item if isinstance(item, dict) else {})
+        if not isinstance(item, dict):
+            at = document.position(("bindings", index))
+            faults.append(Fault(at, f"binding {index} must be a mapping, not {described(item)}"))
+            continue
+        entry = Entry(document, ("bindings", index), item)
         found = list(_faults(entry))
         faults += found
         if not found:
@@ -85,17 +89,21 @@ def read_registry(path: Path) -> Registry:
 
 
 def registries(
-    contracts: Iterable[Path], walked: Iterable[Path], chosen: Path | None
+    contracts: Sequence[Path], walked: Iterable[Path], chosen: Path | None
 ) -> tuple[list[Registry], list[tuple[str, str]]]:
     """The registries of a run, and (path, reason) of those that cannot be read.
 
-    They are the chosen one, else those among the walked files and those beside the contracts.
+    They are the chosen one, else those among the walked files and those beside the contracts. A file that was measured
+    as a contract is none.
     """
     found: dict[str, Path] = {}
     if chosen is None:
         beside = dict.fromkeys(contract.parent / NAME for contract in contracts)
         for file in (*(file for file in walked if file.name == NAME), *(file for file in beside if file.is_file())):
             found.setdefault(os.path.realpath(file), file)
+        for contract in contracts:
+            if contract.name == NAME:
+                found.pop(os.path.realpath(contract), None)
     known, declined = [], []
     for file in found.values() if chosen is None else [chosen]:
         try:

@@ -13,7 +13,7 @@ ASKED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "PV-AUD-002": ("SCHEMA-001",),
         "PV-SCR-002": ("BIND-001",),
         "PV-PRV-001": ("PROVABILITY-001",),
-        "PV-PRV-002": ("PROVABILITY-001",),
+        "PV-PRV-002": ("PROVABILITY-001", "AUDIT-001"),
     }
 )
 """Ids by the rules that ask the same under another id: nothing is reported twice."""

@@ -40,12 +40,11 @@ class Entry:
     raw: Mapping[str, Any]
 
     def key(self, name: str) -> str:
-        """The spelling of `name` that the entry uses; `name` itself where it has none."""
-        if name not in self.raw:
-            for spelling in SPELLINGS.get(name, ()):
-                if spelling in self.raw:
-                    return spelling
-        return name
+        """The spelling of `name` that has a value, else one that is there without (null), else `name` itself."""
+        if self.raw.get(name) is not None:
+            return name
+        used = [spelling for spelling in SPELLINGS.get(name, ()) if spelling in self.raw]
+        return next((spelling for spelling in used if self.raw[spelling] is not None), used[0] if used else name)
 
     def at(self, name: str) -> Place:
         """Place of a key's value. One that is missing has no position of its own, and takes the entry's."""

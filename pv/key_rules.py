@@ -34,10 +34,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A key that is not read where it stands; `nodes` go from the contract down to the record that holds it."""
+    """A key that is not read where it stands; `nodes` go from the contract down to the record that holds it.
+
+    kind  of the contract
+    """
 
     name: str
     nodes: tuple[Node, ...]
+    kind: str
 
     @property
     def place(self) -> Path:
@@ -106,9 +110,8 @@ def _strays(contract: Contract) -> Iterator[Stray]:
     }
     for nodes in _nodes(contract.document):
         for name in nodes[-1].value:
-            key = nodes[-1].record.spelt.get(name)
-            if key is None or key.kind not in ("", contract.kind):
-                stray = Stray(name, nodes)
+            if not _reads(nodes[-1].record, name, contract.kind):
+                stray = Stray(name, nodes, contract.kind)
                 if stray.place not in reported:
                     yield stray
 
@@ -118,17 +121,27 @@ def _meant(stray: Stray) -> str:
     name, here = stray.name, stray.nodes[-1]
     if name in here.record.free or name in here.record.spelt:
         return ""
-    words = [word for word, key in here.record.spelt.items() if not key.ours or word == BINDING or _ours(here)]
+    words = [
+        word
+        for word, key in here.record.spelt.items()
+        if key.kind in ("", stray.kind) and (not key.ours or word == BINDING or _ours(here))
+    ]
     wrong = {word: distance for word in words if (distance := slips(name, word)) is not None}
     meant = min(wrong, key=lambda word: wrong[word], default="")
     if meant and not wrong[meant]:
         return f"did you mean {meant!r}?"
     if name not in COMMON:
-        homes = [node.section for node in stray.nodes[:-1] if name in node.record.spelt]
+        homes = [node.section for node in stray.nodes[:-1] if _reads(node.record, name, stray.kind)]
         homes += [f"{here.section}.{word}".lstrip(".") for word in here.value if _holds(here.record, word, name)]
         if homes:
             return f"it is read {_in(homes)}: look at the indentation"
     return f"did you mean {meant!r}?" if meant and meant not in here.value else ""
+
+
+def _reads(record: Record, name: str, kind: str) -> bool:
+    """Whether a key of a record is read in contracts of a kind."""
+    key = record.spelt.get(name)
+    return key is not None and key.kind in ("", kind)
 
 
 def _ours(node: Node) -> bool:
@@ -152,7 +165,9 @@ def _elsewhere(stray: Stray) -> str:
         return f"it means something in contracts of kind {key.kind} alone"
     if hint := here.record.free.get(stray.name, ""):
         return hint
-    homes = [] if stray.name in COMMON else [home for home, record in HOMES.items() if stray.name in record.spelt]
+    if stray.name in COMMON:
+        return ""
+    homes = [home for home, record in HOMES.items() if _reads(record, stray.name, stray.kind)]
     return f"it is read {_in(homes)}" if homes else ""
 
 

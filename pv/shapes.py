@@ -109,7 +109,7 @@ class Mismatch:
 
 
 def mismatches(document: Document, record: Record) -> Iterator[Mismatch]:
-    """Where the document differs from the record's shape. A value that is missing (null) only breaks `required`.
+    """Where the document differs from the record's shape. A key whose value is null counts as one that is missing.
 
     pv.schema says the same as a JSON Schema.
     """

@@ -27,6 +27,10 @@ COMMAND = re.compile(
     r"|set|sh|test|timeout|tox|uvx?|wc|while|xargs|!|\[{1,2}"
 )
 """First words of shell lines."""
+SENTENCE = re.compile(
+    r"all|an|and|any|both|by|each|every|how|it|its|on|over|random|some|sure|that|the|this|through|two|whether|with"
+)
+"""Second words of sentences that begin like a shell line: test that .., find the .., make sure .."""
 NOTHING = re.compile(r"proptest|kani|fuzz|manual|manually|none|n/a|na|tbd|todo|pending|yes", re.IGNORECASE)
 """Single words that name neither a command nor a test."""
 SEMVER = re.compile(
@@ -107,10 +111,10 @@ def runs(test: str) -> bool:
     if len(words) == 1:
         return NOTHING.fullmatch(first.rstrip(".")) is None
     return (
-        COMMAND.fullmatch(first) is not None
+        (COMMAND.fullmatch(first) is not None and SENTENCE.fullmatch(words[1]) is None)
         or re.match(r"[$./~({]|\w+=", first) is not None
         or re.match(r"[\w.-]+/[\w./-]+$|[\w.]+(::\w+)+$", first) is not None
-        or any(re.fullmatch(r"--?[a-zA-Z][\w-]*(=.*)?", word) for word in words[1:])
+        or (first[0].islower() and any(re.fullmatch(r"--?[a-zA-Z][\w-]*(=.*)?", word) for word in words[1:]))
     )
 
 

@@ -118,7 +118,7 @@ def validate(
             within += measured.within
         step()
     if lint:
-        known, unread = registries([file.path for file in checked], skipped, bindings)
+        known, unread = registries([file.path for file in checked if file.path not in given], skipped, bindings)
         contracts = attached([file.facts for file in checked if file.facts], known, chosen=bindings is not None)
         declined += unread
         skipped = [file for file in skipped if file not in {registry.path for registry in known}]

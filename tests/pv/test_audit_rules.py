@@ -89,7 +89,7 @@ def test_a_test_counts_for_the_obligation_that_it_names_and_for_no_other(body):
 
 
 @pytest.mark.parametrize(
-    "body", ["rule: O-1x", "rule: O-100", "rule: the sum is 1.", "prediction: O-1 O-10", "rule: xO-1"]
+    "body", ["rule: O-1x", "rule: O-100", "rule: the sum is 1.", "rule: a b c", "prediction: O-1 O-10", "rule: xO-1"]
 )
 def test_what_only_looks_like_a_name_is_none(body):
     body = body.replace("prediction", "note")

@@ -57,6 +57,25 @@ def test_equations_and_obligations_are_kept_as_read():
     assert [entry["id"] for entry in read.obligations] == ["OBL-1", "OBL-2"]
 
 
+@pytest.mark.parametrize(
+    ("test", "read", "at"),
+    [
+        ("{prediction: p}", "p", "prediction"),
+        ("{expected: p}", "p", "expected"),
+        ("{prediction: ~, expected: p}", "p", "expected"),
+        ("{expected: p, prediction: ~}", "p", "expected"),
+        ("{prediction: p, expected: q}", "p", "prediction"),
+        ("{prediction: '', expected: q}", "", "prediction"),
+        ("{expected: ~}", "", "expected"),
+        ("{prediction: ~, expected: ~}", "", "prediction"),
+        ("{}", "", "prediction"),
+    ],
+)
+def test_a_spelling_without_a_value_hides_no_other(test, read, at):
+    (only,) = contract(f"falsification_tests: [{test}]\n").tests
+    assert (only.prediction, only.entry.at("prediction")[-1]) == (read, at)
+
+
 def test_later_spellings_are_read_as_the_first_ones():
     read = read_contract(GOOD / "spellings-of-the-second-generation.yaml")
     first, second = read.tests

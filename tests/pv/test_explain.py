@@ -77,6 +77,23 @@ def test_explain_lists_all_rules(capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == sorted(RULES)
 
 
-def test_an_unknown_rule_is_answered_with_the_nearest_one(capsys):
-    assert main(["explain", "SCHEMA-04"]) == 2
-    assert capsys.readouterr().err == "pv: there is no rule 'SCHEMA-04'\n  hint: did you mean 'SCHEMA-004'?\n"
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("SCHEMA-04", "SCHEMA-004"),
+        ("schema-4", "SCHEMA-004"),
+        ("SCHEMA-0011", "SCHEMA-011"),
+        ("SHEMA-004", "SCHEMA-004"),
+        ("pv-val-4", "PV-VAL-004"),
+        ("PV-SCR-1", "PV-SCR-001"),
+    ],
+)
+def test_an_unknown_rule_is_answered_with_the_nearest_one(wrong, meant, capsys):
+    assert main(["explain", wrong]) == 2
+    assert capsys.readouterr().err == f"pv: there is no rule {wrong!r}\n  hint: did you mean {meant!r}?\n"
+
+
+@pytest.mark.parametrize("wrong", ["", "zzz", "9" * 5000])
+def test_a_rule_that_is_like_none_is_answered_with_where_they_are_listed(wrong, capsys):
+    assert main(["explain", wrong]) == 2
+    assert capsys.readouterr().err.endswith("  hint: pv explain, without a rule, lists them\n")
