@@ -4,11 +4,11 @@ A name in depends_on is a contract's stem; with `.yaml` behind it or folders bef
 such a contract is not given, it is looked for beside the one that names it, and in the project's folder of contracts.
 """
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pv.contract import read_contract
+from pv.cycles import cycles
 from pv.errors import PvError
 from pv.facts import Facts, Mention, facts_of, stem_of
 from pv.findings import ERROR, WARNING, Hit, run_rule
@@ -55,7 +55,7 @@ def depends_on_nothing(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]
 
 
 @run_rule("PV-DEP-002", ERROR, "no contract depends on itself, through others neither")
-def circle(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
+def cycle(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
     given = {contract.stem: contract for contract in reversed(contracts)}
     known = dict(given)
     pending = list(contracts)
@@ -67,60 +67,11 @@ def circle(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
                 known[name] = found
                 pending.append(found)
     edges = {stem: [stem_of(mention.name) for mention in facts.depends_on] for stem, facts in known.items()}
-    for way in circles(edges, [contract.stem for contract in contracts]):
+    for way in cycles(edges, [contract.stem for contract in contracts]):
         contract = given[way[0]]
         at = next(mention.at for mention in contract.depends_on if stem_of(mention.name) == way[1])
         what = f"depends on itself: {' -> '.join(way)}"
         yield contract, Hit(at, what, "move what they share into a contract of its own")
-
-
-def circles(edges: Mapping[str, Sequence[str]], starts: Sequence[str]) -> Iterator[list[str]]:
-    """Ways from a start back to itself, first and last name equal: a shortest one through each start that has one.
-
-    A start that lies on a way which was found before gets none of its own.
-    """
-    left = _on_circles(edges)
-    done: set[str] = set()
-    for start in starts:
-        if start not in left or start in done:
-            continue
-        came_from: dict[str, str] = {}
-        queue = deque([start])
-        while queue and start not in came_from:
-            name = queue.popleft()
-            for to in left[name]:
-                if to not in came_from:
-                    came_from[to] = name
-                    queue.append(to)
-        if start in came_from:
-            way = [start, came_from[start]]
-            while way[-1] != start:
-                way.append(came_from[way[-1]])
-            done.update(way)
-            yield way[::-1]
-
-
-def _on_circles(edges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The part of a graph that is left when what leads nowhere, and then what nothing leads to, is taken out."""
-    left = {name: [to for to in dict.fromkeys(targets) if to in edges] for name, targets in edges.items()}
-    for _ in range(2):  # along the edges, then against them
-        into: dict[str, list[str]] = {name: [] for name in left}
-        for name, targets in left.items():
-            for to in targets:
-                into[to].append(name)
-        count = {name: len(targets) for name, targets in left.items()}
-        ends = [name for name in left if not count[name]]
-        gone = set(ends)
-        while ends:
-            for name in into[ends.pop()]:
-                count[name] -= 1
-                if not count[name]:
-                    gone.add(name)
-                    ends.append(name)
-        left = {
-            name: [start for start in starts if start not in gone] for name, starts in into.items() if name not in gone
-        }
-    return left
 
 
 def _beside(path: Path, name: str) -> Path | None:

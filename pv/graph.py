@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pv.collection import Collection
+from pv.cycles import cycles
 from pv.excerpt import printable
 from pv.facts import facts_of, stem_of
 from pv.obligations import plural
@@ -78,7 +79,7 @@ def graph(collected: Collection) -> Graph:
         contracts=dict(sorted(contracts.items())),
         dependencies=tuple(dependency for _, dependency in sorted(found.items())),
         order=tuple(_order(edges)),
-        cycles=tuple(_cycles(edges)),
+        cycles=tuple(tuple(way[:-1]) for way in cycles(edges, list(edges))),
         declined=tuple(declined),
     )
 
@@ -99,61 +100,6 @@ def _order(edges: Mapping[str, Sequence[str]]) -> Iterator[str]:
             waits[user] -= 1
             if not waits[user]:
                 heapq.heappush(ready, user)
-
-
-def _cycles(edges: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """A shortest cycle through the first name of each knot: names that all depend on each other."""
-    for knot in _knots(edges):
-        start = min(knot)
-        came_from: dict[str, str] = {}
-        reached = [start]
-        for name in reached:  # breadth first; grows while it is read
-            for other in edges[name]:
-                if other in knot and other not in came_from:
-                    came_from[other] = name
-                    reached.append(other)
-        path = [came_from[start]]
-        while path[-1] != start:
-            path.append(came_from[path[-1]])
-        yield tuple(reversed(path))
-
-
-def _knots(edges: Mapping[str, Sequence[str]]) -> list[set[str]]:
-    """The strongly connected components that hold a cycle, in the order of their first names.
-
-    Kosaraju's algorithm, without recursion: each tree of a walk over the reversed edges, in reverse order of finishing.
-    """
-    finished: list[str] = []
-    seen: set[str] = set()
-    for root in edges:
-        stack = [(root, iter(edges[root]))] if root not in seen else []
-        seen.add(root)
-        while stack:
-            name, rest = stack[-1]
-            following = next((other for other in rest if other not in seen), None)
-            if following is None:
-                finished.append(stack.pop()[0])
-            else:
-                seen.add(following)
-                stack.append((following, iter(edges[following])))
-    users: dict[str, list[str]] = {name: [] for name in edges}
-    for name, on in edges.items():
-        for other in on:
-            users[other].append(name)
-    knots, left = [], set(edges)
-    for root in reversed(finished):
-        if root not in left:
-            continue
-        left.discard(root)
-        knot = [root]
-        for name in knot:
-            for user in users[name]:
-                if user in left:
-                    left.discard(user)
-                    knot.append(user)
-        if len(knot) > 1 or root in edges[root]:
-            knots.append(set(knot))
-    return sorted(knots, key=min)
 
 
 # -- what is printed ---------------------------------------------------------------------------------------------------

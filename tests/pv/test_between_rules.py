@@ -1,11 +1,7 @@
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pv.between_rules import circles
 from pv.facts import stem_of
 from pv.findings import ERROR, WARNING
 from pv.validate import validate
@@ -118,39 +114,6 @@ def test_what_is_no_contract_beside_a_contract_raises_nothing(tmp_path):
     write(tmp_path, a="b")
     (tmp_path / "b.yaml").write_text("{")
     assert findings(tmp_path / "a.yaml") == []
-
-
-GRAPHS = st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdefgh"), max_size=4))
-
-
-def distance(edges: dict[str, list[str]], start: str) -> int | None:
-    """The number of edges of a shortest way from a name back to itself."""
-    reached, steps = {start}, 0
-    while reached:
-        steps += 1
-        reached = {to for name in reached for to in edges.get(name, ()) if to in edges}
-        if start in reached:
-            return steps
-        if steps > len(edges):
-            return None
-    return None
-
-
-@given(GRAPHS)
-def test_every_name_on_a_circle_is_on_a_way_that_is_shown_and_no_other_is(edges):
-    ways = list(circles(edges, sorted(edges)))
-    for way in ways:
-        assert way[0] == way[-1]
-        assert all(to in edges[name] for name, to in pairwise(way))
-        assert len(way) - 1 == distance(edges, way[0])
-    assert len({frozenset(way) for way in ways}) == len(ways)
-    assert {name for way in ways for name in way} == {name for name in edges if distance(edges, name)}
-
-
-def test_a_long_chain_is_no_circle_and_ends():
-    edges = {str(i): [str(i + 1)] for i in range(20_000)}
-    assert list(circles(edges, list(edges))) == []
-    assert [len(way) for way in circles({**edges, "20000": ["0"]}, list(edges))] == [20_002]
 
 
 def test_a_number_is_a_name_as_it_was_written(tmp_path):
