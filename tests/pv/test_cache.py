@@ -181,9 +181,9 @@ def test_a_changed_added_or_renamed_source_is_another_key(tmp_path):
     shutil.copytree(Path(module.__file__).parent, package)
     seen = {source_digest(package)}
     for name, change in (
-        ("schema_rules.py", lambda file: file.write_text(file.read_text().replace("SCHEMA-001", "SCHEMA-100", 1))),
+        ("rules/schema.py", lambda file: file.write_text(file.read_text().replace("SCHEMA-001", "SCHEMA-100", 1))),
         ("vocabulary.py", lambda file: file.write_text(file.read_text() + "\n")),
-        ("new_rules.py", lambda file: file.touch()),
+        ("rules/new.py", lambda file: file.touch()),
         ("words.py", lambda file: file.rename(file.with_name("phrases.py"))),
         ("schemas/statement.schema.json", lambda file: file.write_text("{}")),
     ):

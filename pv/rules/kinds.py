@@ -1,6 +1,6 @@
 """Rules of the public tool for benchmarks against an incumbent and for research into competitors, under the same ids.
 
-Those for the other kinds that have rules of their own stand in pv.kaizen_rules and pv.parity_rules.
+Those for the other kinds that have rules of their own stand in pv.rules.kaizen and pv.rules.parity.
 """
 
 import math

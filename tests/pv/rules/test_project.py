@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def findings(root: Path, *changes: str, lint: bool = False) -> list[tuple[str, str, int, int, str, str]]:
-    """What the rules of pv.project_rules find, after each pair of changes, old and new, in the contract."""
+    """What the rules of pv.rules.project find, after each pair of changes, old and new, in the contract."""
     text = CONTRACT
     for old, new in zip(changes[::2], changes[1::2], strict=True):
         assert old in text

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pv.contract import make_contract
 from pv.findings import NOTE, WARNING
 from pv.rules import check
-from pv.style_rules import measurable, runs
+from pv.rules.style import measurable, runs
 from pv.yaml_loader import load
 
 HEAD = "metadata: {kind: pattern, version: 1.0.0, description: d, references: [r]}\n"

@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from pv.audit_rules import label
 from pv.contract import Contract, Entry, FalsificationTest
 from pv.findings import NOTE, WARNING, Hit, rule
+from pv.rules.audit import label
 
 MEASURABLE = re.compile(
     r"[\d=<>≤≥≈≠≡≪≫∈∉⊆⊇⊂⊃∀∃∄±∝∞→⇒]|\b("

@@ -2,7 +2,8 @@
 
 They are named by what they are about: PV-TYPE shapes, PV-LINK references within a contract, PV-RUN what a test runs,
 PV-STATUS levels, PV-TOL tolerances, PV-DUP what occurs twice. Here are those about one contract by itself;
-pv.between_rules has those between contracts, pv.project_rules those about the project, pv.yaml_rules those about YAML.
+pv.rules.between has those between contracts, pv.rules.project those about the project, pv.rules.scalars those about
+YAML.
 
 A test without falsifiers is foreign: what breaks a rule about keys that pv alone reads is a warning there, since these
 keys may mean something else to their author.

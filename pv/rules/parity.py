@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from pv import kind_rules
 from pv.contract import Contract, Entry
 from pv.facts import Facts, Mention, iso_date
 from pv.findings import ERROR, Hit, again, called, line_of, rule, run_rule
-from pv.kind_rules import lacking, one_of
+from pv.rules import kinds
+from pv.rules.kinds import lacking, one_of
 from pv.sections import VERDICTS
 from pv.shapes import named
 
@@ -181,7 +181,7 @@ def commands(contract: Contract) -> Iterator[Hit]:
 
 @run_rule("PARITY-016", ERROR, f"no date in a ledger of comparisons lies more than {MAX_DAYS} days ahead")
 def far_dates(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
-    today = kind_rules.today()
+    today = kinds.today()
     hint = f"bring it within {MAX_DAYS} days: a date far ahead exempts from being looked at again"
     for contract in contracts:
         for mention in contract.dates:
@@ -191,7 +191,7 @@ def far_dates(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
 
 @run_rule("PARITY-017", ERROR, "what has happened by a ledger of comparisons has not a day to come")
 def future_events(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
-    today = kind_rules.today()
+    today = kinds.today()
     for contract in contracts:
         for mention in contract.events:
             if _ahead(mention, today) > 0:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pv.contract import make_contract
 from pv.findings import ERROR, NOTE, WARNING
-from pv.proof_rules import GRADES, WORDS, missing
 from pv.rules import check
+from pv.rules.proof import GRADES, WORDS, missing
 from pv.yaml_loader import load
 
 TESTS = "falsification_tests: [{id: T}]\n"

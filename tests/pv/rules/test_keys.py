@@ -4,8 +4,8 @@ import pytest
 
 from pv.contract import make_contract
 from pv.findings import ERROR, WARNING
-from pv.key_rules import slips
 from pv.rules import check
+from pv.rules.keys import slips
 from pv.yaml_loader import parse
 
 HEAD = "metadata:\n  kind: {}\n  version: 1.0.0\n  description: d\n  references: [r]\n"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pv.contract import make_contract
 from pv.findings import NOTE, WARNING
 from pv.rules import check
+from pv.rules.scalars import SUSPECT, _unambiguous
 from pv.yaml_loader import YamlError, parse
-from pv.yaml_rules import SUSPECT, _unambiguous
 from pv.yaml_text import resolve
 
 HEAD = "metadata:\n  kind: pattern\n  version: 1.0.0\n  description: d\n  references: [r]\n"

@@ -7,9 +7,9 @@ evidence are another matter: pv.levels.
 
 from collections.abc import Iterator
 
-from pv.audit_rules import label, obligations
 from pv.contract import Contract, Entry
 from pv.findings import ERROR, NOTE, WARNING, Hit, rule
+from pv.rules.audit import label, obligations
 from pv.shapes import nearest
 
 GRADES = ("basic", "standard", "strict", "proven")

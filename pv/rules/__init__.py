@@ -5,47 +5,47 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pv import (
-    audit_rules,
-    between_rules,
-    bind_rules,
-    evidence_rules,
-    kaizen_rules,
-    key_rules,
-    kind_rules,
-    own_rules,
-    parity_rules,
-    project_rules,
-    proof_rules,
-    schema_rules,
-    style_rules,
-    yaml_loader,
-    yaml_rules,
-)
+from pv import yaml_loader
 from pv.contract import Contract, ContractError, UnreadableError, make_contract, read_bytes
 from pv.errors import PvError
 from pv.facts import Facts, facts_of
 from pv.findings import ERROR, RULES, Finding, Rule, finding, finding_between, in_order, reader_rule
+from pv.rules import (
+    audit,
+    between,
+    bindings,
+    evidence,
+    kaizen,
+    keys,
+    kinds,
+    own,
+    parity,
+    project,
+    proof,
+    scalars,
+    schema,
+    style,
+)
 from pv.yaml_loader import Position, YamlError
 
 if TYPE_CHECKING:
     from pv.project import Project
 
 RULE_MODULES = (
-    schema_rules,
-    kind_rules,
-    kaizen_rules,
-    parity_rules,
-    own_rules,
-    key_rules,
-    between_rules,
-    project_rules,
-    audit_rules,
-    proof_rules,
-    evidence_rules,
-    style_rules,
-    bind_rules,
-    yaml_rules,
+    schema,
+    kinds,
+    kaizen,
+    parity,
+    own,
+    keys,
+    between,
+    project,
+    audit,
+    proof,
+    evidence,
+    style,
+    bindings,
+    scalars,
 )
 """Their import fills the table."""
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pv.contract import TARGET, Contract, FalsificationTest
 from pv.errors import PvError
 from pv.findings import ERROR, NOTE, Hit, project_rule
-from pv.own_rules import hit_in, items
 from pv.project import Project
+from pv.rules.own import hit_in, items
 from pv.shapes import nearest
 from pv.words import ROLES
 

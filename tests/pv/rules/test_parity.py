@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from pv import kind_rules
 from pv.contract import make_contract
 from pv.facts import facts_of, iso_date
 from pv.findings import ERROR
-from pv.rules import check, check_together
+from pv.rules import check, check_together, kinds
 from pv.yaml_loader import parse
 
 HEAD = "metadata: {kind: competitive-parity, version: 1.0.0, description: d, references: [r]%s}\n"
@@ -183,7 +182,7 @@ def test_a_test_in_a_ledger_can_be_run(keys, message):
 
 
 def on(day: str, text: str, monkeypatch) -> list[tuple[str, int, str]]:
-    monkeypatch.setattr(kind_rules, "today", lambda: date.fromisoformat(day))
+    monkeypatch.setattr(kinds, "today", lambda: date.fromisoformat(day))
     facts = facts_of(make_contract(Path("x.yaml"), parse(text, "x.yaml")))
     return [(at.rule, at.line, at.message) for at in check_together([facts])]
 
@@ -216,5 +215,5 @@ def test_dates_of_other_kinds_are_their_own_business(monkeypatch):
 
 
 def test_today_is_a_day_in_utc():
-    assert isinstance(kind_rules.today(), date)
-    assert iso_date(str(kind_rules.today())) == kind_rules.today()
+    assert isinstance(kinds.today(), date)
+    assert iso_date(str(kinds.today())) == kinds.today()

@@ -10,7 +10,7 @@ from pv.rules import check
 from pv.yaml_loader import load
 
 HEAD = "metadata: {kind: pattern, version: 1.0.0, description: d, references: [r]}\n"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def found(text: str, rule: str, head: str = HEAD) -> list[tuple[int, str, str]]:
