@@ -51,12 +51,14 @@ def read(file: Path) -> Counter[Key]:
     """The known findings with their counts. PvError where there is no such file or it is damaged."""
     where = str(file)
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         hint = "write it with --write-baseline, or take it out of [tool.pv]"
         raise PvError("there is no such baseline", where=where, hint=hint) from None
     except OSError as error:
         raise PvError(f"cannot be read: {error.strerror}", where=where) from None
+    except UnicodeDecodeError:
+        raise PvError("is not UTF-8", where=where, hint="save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise PvError(f"is no JSON: {error}", where=where) from None
     entries = content.get("findings") if isinstance(content, dict) and content.get("schema") == SCHEMA else None

@@ -50,6 +50,7 @@ def build_parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentPar
         prog="pv",
         description="Contracts, evidence, and the levels computed from it.",
         epilog="exit codes: 0 accept, 1 reject (measured, and wrong), 2 decline (nothing measured)",
+        allow_abbrev=False,  # --str would be --strict today, and another flag when one of that beginning comes
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -57,21 +58,34 @@ def build_parser(names: Sequence[str] = tuple(COMMANDS)) -> argparse.ArgumentPar
         if name in names:
             found = importlib.import_module(module)
             command = commands.add_parser(
-                name, help=words, description=found.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+                name,
+                help=words,
+                description=found.__doc__,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                allow_abbrev=False,
             )
             found.arguments(command)
-            command.set_defaults(run=found.run)
+            command.set_defaults(run=found.run, refuse=command.error)
         else:
             commands.add_parser(name, help=words, add_help=False)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if sys.stderr is None:  # closed: what is printed there would end up among the output
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if sys.stdout is None:
+        print("pv: the output cannot be written: it is closed", file=sys.stderr)
+        return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a narrow encoding must not end in a traceback
     arguments = sys.argv[1:] if argv is None else list(argv)
-    args = build_parser(arguments[:1]).parse_args(arguments)
+    args, unknown = build_parser(arguments[:1]).parse_known_args(arguments)
+    if unknown:  # told by the command's own parser, which shows the flags that it has
+        args.refuse(f"unrecognized arguments: {' '.join(unknown)}")
+    if "" in arguments:  # as a path it would mean the current folder
+        args.refuse("an argument is empty: a variable that is not set?")
     try:
         code: int = args.run(args)
         sys.stdout.flush()
@@ -85,6 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:
             raise  # not the output's: whoever opens a file names it in a PvError
+        if isinstance(error, FileNotFoundError):  # without a name: from asking where we are
+            print("pv: the current folder is gone", file=sys.stderr)
+            return 2
         _discard_output()
         print(f"pv: the output cannot be written: {error.strerror}", file=sys.stderr)
         return 2

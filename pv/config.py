@@ -106,6 +106,8 @@ def config_of(root: Path, content: dict[str, Any]) -> Config:
     for key in table:
         if key not in KEYS:
             raise PvError(f"[tool.pv] has no key {key!r}", where=where, hint=_near(key, KEYS))
+        if isinstance(table[key], str) and "\0" in table[key]:  # which no path of a file system has in it
+            raise PvError(f"[tool.pv] {key} must be a path, not {table[key]!r}", where=where)
 
     def text(key: str, default: str | None) -> Path | None:
         value = table.get(key, default)

@@ -4,21 +4,27 @@ Reading is lenient where rules are strict: a value of the wrong type reads as if
 and the document keeps every key, known or not, with its place.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pv import yaml_loader
 from pv.errors import PvError
 from pv.shapes import described
-from pv.vocabulary import SPELLINGS
+from pv.slips import slips
+from pv.vocabulary import FALSIFICATION_TEST, SPELLINGS
+from pv.words import ROLES
 from pv.yaml_loader import Document, Position, YamlError
 from pv.yaml_loader import Path as Place
 
 TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 """module:function"""
+MAX_STRAYS = 500
+"""How many unknown keys of a test are compared with falsifiers; who writes more has not misspelt one."""
 PIECE = 2**16
 """Bytes that are read at a time: memory is taken for all that are asked for, and most contracts are short."""
 
@@ -95,6 +101,7 @@ class FalsificationTest:
     falsifiers  role -> 'module:function'
     covers      'document' if the promise is about the whole contract; None if about what the test names
     status      the level that the contract states, as written; None where it states none
+    ours        whether it is written for pv: a foreign one has no falsifiers, nor a key that is a slip of it
     raw         the mapping as read, with every key
     """
 
@@ -114,6 +121,7 @@ class FalsificationTest:
     tolerance: Tolerance | None
     covers: str | None
     status: str | None
+    ours: bool
 
     @property
     def line(self) -> int:
@@ -124,14 +132,12 @@ class FalsificationTest:
         return self.entry.raw
 
     @property
-    def ours(self) -> bool:
-        """Whether the test is written for pv: a foreign one names no falsifiers."""
-        return "falsifiers" in self.raw
-
-    @property
     def bound(self) -> bool:
-        """Whether there is something to run."""
-        return bool(self.falsifiers)
+        """Whether its falsifiers can be planned; by one role, target or missing model at fault none of them is run."""
+        return bool(self.falsifiers) and all(
+            role in ROLES and TARGET.fullmatch(target) and (role == ROLES[0] or self.models)
+            for role, target in self.falsifiers.items()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +170,17 @@ class Contract:
                     yield name, entry
         for index, entry in enumerate(self.root.entries("equations")):
             yield entry.text("id") or f"equation_{index}", entry
+
+
+@functools.lru_cache(maxsize=4096)
+def _means_falsifiers(key: str) -> bool:
+    """Whether PV-KEY-001 takes a key of a test for a slip of falsifiers."""
+    return slips(key, "falsifiers") is not None
+
+
+def not_applicable(obligation: Entry) -> bool:
+    """Whether a proof obligation says that it is asked of nothing; that it needs a reason is another matter."""
+    return obligation.text("applies_to").strip().lower() == "not_applicable"
 
 
 def read_contract(path: Path) -> Contract:
@@ -246,7 +263,15 @@ def _test(entry: Entry) -> FalsificationTest:
         else None,
         covers=entry.text("covers") or None,
         status=entry.text("status") or None,
+        ours=_is_ours(entry.raw),
     )
+
+
+def _is_ours(test: Mapping[str, Any]) -> bool:
+    if "falsifiers" in test:
+        return True
+    strays = (key for key in test if key not in FALSIFICATION_TEST.spelt and key not in FALSIFICATION_TEST.free)
+    return any(map(_means_falsifiers, islice(strays, MAX_STRAYS)))
 
 
 def _text(document: Document, place: Place, value: Any) -> str:

@@ -1,7 +1,8 @@
 """`pv coverage`: which obligations and equations something tries to break, and what that has earned.
 
 An obligation is covered if a test that names its id has falsifiers, so that something runs; an equation if such a
-test binds to it. A falsifier that does not exist runs nothing: where there is one, the verdict declines. Counting is
+test binds to it. A test of which a falsifier, a role or a model does not exist runs nothing: what it names is
+uncovered, and the verdict declines. Counting is
 no link: a contract with as many tests as obligations may leave any of them uncovered. The percentage is of the
 obligations that are not set aside as not applicable. Where there are none, there is no percentage: nothing to cover
 is not all covered.
@@ -29,19 +30,23 @@ from pv.excerpt import printable
 from pv.obligations import Obligation, called, mapping, obligations, plural, summary, totals
 from pv.words import Level
 
+UNRUNNABLE = ("PV-RUN-001", "PV-RUN-002", "PV-RUN-004", "PV-RUN-006", "PV-RUN-007", "PV-MODEL-001", "PV-MODEL-002")
+"""Rules of which a test that breaks one is not run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equation:
-    """An equation with the tests that bind to it; shared: whether another one of the contract has the same name."""
+    """An equation with the tests that bind to it.
+
+    shared  whether another one of the contract has the same name
+    run     whether one of the tests can be run
+    """
 
     name: str
     line: int
     tests: tuple[FalsificationTest, ...]
     shared: bool
-
-    @property
-    def run(self) -> bool:
-        return any(test.bound for test in self.tests)
+    run: bool
 
     @property
     def why(self) -> str:
@@ -93,51 +98,55 @@ def percent(found: Iterable[Obligation]) -> Fraction | None:
 def coverage(collected: Collection, minimum: Fraction | None = None) -> Coverage:
     """The coverage of the contracts, with the levels of today where their projects keep evidence. PvError as survey."""
     levels, problems = _levels(collected.contracts)
-    problems += _nothing_runs(collected.contracts)
     parts = []
     for contract in collected.contracts:
-        found, mine = tuple(obligations(contract)), levels.get(contract.path)
+        broken = frozenset(_broken(contract, problems))
+        found, mine = tuple(obligations(contract, broken)), levels.get(contract.path)
         earned = None if mine is None else tuple(_earned(one, mine) for one in found)
-        parts.append(
-            Covered(contract=contract, obligations=found, equations=tuple(_equations(contract)), earned=earned)
-        )
+        equations = tuple(_equations(contract, broken))
+        parts.append(Covered(contract=contract, obligations=found, equations=equations, earned=earned))
     return Coverage(parts=tuple(parts), minimum=minimum, declined=(*collected.declined, *problems))
 
 
-def _nothing_runs(contracts: Sequence[Contract]) -> Iterator[tuple[str, str]]:
-    """The falsifiers that are named and are no functions of their project: (place, what is wrong)."""
-    from pv.config import find
+def _broken(contract: Contract, problems: list[tuple[str, str]]) -> Iterator[int]:
+    """The indices of the tests that cannot be run; what is wrong with them is added to the problems: (place, what)."""
     from pv.findings import RULES, finding
-    from pv.project import Project
+    from pv.project import project_around
 
-    rule = RULES["PV-RUN-007"]
-    assert rule.within is not None
-    projects: dict[Path, Project] = {}
-    for contract in contracts:
-        if any(test.bound for test in contract.tests):
-            config = find(contract.path.parent)
-            project = projects.setdefault(config.root, Project(config))
-            for hit in rule.within(contract, project):
-                found = finding(rule, contract, hit)
-                yield f"{found.path}:{found.line}:{found.column}", found.message
+    if not any(test.falsifiers for test in contract.tests):
+        return
+    project = project_around(contract.path.parent)
+    for rule in (RULES[name] for name in UNRUNNABLE):
+        hits = list(rule.check(contract) if rule.check else rule.within(contract, project) if rule.within else ())
+        for hit in hits:
+            found = finding(rule, contract, hit)
+            problems.append((f"{found.path}:{found.line}:{found.column}", found.message))
+            assert isinstance(hit.at, tuple)
+            if isinstance(index := hit.at[1], int):
+                yield index
+        if hits and rule.id == "PV-MODEL-002":  # it is told once, and no model of the registry can be used
+            yield from (test.index for test in contract.tests if test.models)
 
 
-def _equations(contract: Contract) -> Iterator[Equation]:
+def _equations(contract: Contract, broken: frozenset[int]) -> Iterator[Equation]:
     entries = list(contract.equation_entries())
     names = Counter(name for name, _ in entries)
     for name, entry in entries:
         line, shared = entry.document.position(entry.place).line, names[name] > 1
         tests = () if shared else tuple(test for test in contract.tests if test.binds_to.strip() == name)
-        yield Equation(name=name, line=line, tests=tests, shared=shared)
+        run = any(test.bound and test.index not in broken for test in tests)
+        yield Equation(name=name, line=line, tests=tests, shared=shared, run=run)
 
 
 def _levels(contracts: Sequence[Contract]) -> tuple[dict[Path, dict[int, Level]], list[tuple[str, str]]]:
     """By contract, the level of each of its tests by its index; and what of the evidence could not be read."""
-    from pv.config import Config, find
+    from pv.config import Config
+    from pv.project import forget, project_around
 
+    forget()
     projects: dict[Path, tuple[Config, list[Path]]] = {}
     for contract in contracts:
-        config = find(contract.path.parent)
+        config = project_around(contract.path.parent).config
         if config.evidence.is_dir():
             projects.setdefault(config.root, (config, []))[1].append(contract.path)
     levels: dict[Path, dict[int, Level]] = {}

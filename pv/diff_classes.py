@@ -20,7 +20,7 @@ Judge: TypeAlias = Callable[[Any, Any], Judged]
 
 ANY = "*"
 NOTES = frozenset(("note", "notes", "comment", "comments"))
-"""Keys below which nothing is promised, wherever they stand."""
+"""Keys whose text, or list of texts, promises nothing, wherever they stand."""
 
 
 class Policy(NamedTuple):
@@ -138,6 +138,8 @@ POLICIES: Mapping[Place, Policy] = {
     (*_EQUATION, "domain"): SCOPE,
     (*_EQUATION, "preconditions"): CONDITION,
     (*_EQUATION, "assumes"): CONDITION,
+    (*_EQUATION, "assumes", "shapes", ANY, "dims"): _all(CONDITION.changed),  # another rank is another tensor
+    (*_EQUATION, "guarantees", "shapes", ANY, "dims"): _all(_ANOTHER),
     (*_EQUATION, "float_tolerance"): LIMIT,
     (*_EQUATION, "description"): PROSE,
     (*_EQUATION, "references"): PROSE,
@@ -154,6 +156,7 @@ POLICIES: Mapping[Place, Policy] = {
     (*_TEST, "description"): PROSE,  # where `rule` says what must hold; else it is another spelling of it
     (*_TEST, "status"): LEDGER,
     **{(*_TEST, key): LEDGER for key, hint in FALSIFICATION_TEST.free.items() if hint == TYPED},
+    (*_TEST, "evidence_required"): PROMISE,  # what has to be shown, not what was
     (*_TEST, "tolerance"): TOLERANCE,
     (*_TEST, "tolerance", "limit"): LIMIT,
     (*_TEST, "tolerance", "because"): PROSE,
@@ -172,10 +175,26 @@ POLICIES: Mapping[Place, Policy] = {
 
 
 def policy(place: Place) -> Policy:
-    """How a change at a place is judged."""
-    if NOTES.intersection(place):
-        return PROSE
+    """How a change at a place is judged, where it is no note."""
     for end in range(len(place), 0, -1):
         if place[:end] in POLICIES:
             return POLICIES[place[:end]]
     return PROMISE
+
+
+def is_note(place: Place, old: Any, new: Any) -> bool:
+    """Whether two values, None for a missing one, are remarks: what is under a note's key and no text is judged."""
+    inner = place[:-1] if place[-1:] == (ANY,) else place
+    return inner[-1:] != () and inner[-1] in NOTES and _only_text(old) and _only_text(new)
+
+
+def _only_text(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(isinstance(item, str) and _only_text(item) for item in value)
+    if not isinstance(value, str):
+        return value is None
+    try:
+        float(value)
+    except ValueError:
+        return True
+    return False  # 1e-6 is a number that a YAML 1.1 reader takes for a text

@@ -1,16 +1,17 @@
 """Where the two versions of contracts come from: files, folders, revisions of git, or the working tree."""
 
 import os
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from pv import git
-from pv.config import find
+from pv.config import config_of, find
 from pv.contract import read_bytes
 from pv.errors import PvError
-from pv.walk import is_contract, yaml_files
+from pv.walk import contracts_below, is_contract, is_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,9 @@ def _of_paths(old: Path, new: Path, here: Path) -> tuple[list[Pair], list[Proble
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Problem]]:
-    """The contracts in a folder, and what of it cannot be searched."""
-    problems: list[Problem] = []
-
-    def unreadable(error: OSError) -> None:
-        problems.append((str(error.filename), f"cannot be read: {error.strerror}"))
-
-    return [file for file in yaml_files(folder, unreadable) if is_contract(file)], problems
+    """The contracts in a folder, and what of it cannot be read."""
+    found = contracts_below(folder)
+    return found.files, found.declined
 
 
 def _read(path: Path, label: str) -> File:
@@ -140,7 +137,8 @@ def _revisions(top: Path, name: str) -> tuple[str, str | None, tuple[str, str]]:
 
 
 def _of_commit(top: Path, commit: str, paths: Sequence[str], label: str) -> dict[str, File]:
-    blobs = [blob for blob in git.files(top, commit, paths) if _asked(blob.path, paths)]
+    models = {path: _registry_in(top, commit, path) for path in paths}
+    blobs = [blob for blob in git.files(top, commit, paths) if _asked(blob.path, models)]
     why = "is a link to no file of its commit"
     return {
         blob.path: File(f"{label}{blob.path}", Path(blob.path), data, why if data is None else "")
@@ -148,14 +146,34 @@ def _of_commit(top: Path, commit: str, paths: Sequence[str], label: str) -> dict
     }
 
 
-def _asked(file: str, paths: Sequence[str]) -> bool:
-    """Whether pv.walk would take the file for a contract below one of the paths; one that is named always is."""
-    for path in paths:
+def _asked(file: str, paths: Mapping[str, str]) -> bool:
+    """Whether pv.walk would take the file for a contract below one of the paths; one that is named always is.
+
+    paths  with the registry of models that the project of each has, or ""
+    """
+    for path, models in paths.items():
         inside = file if path == "." else file.removeprefix(f"{path}/") if file.startswith(f"{path}/") else ""
         hidden = any(part.startswith(".") for part in inside.split("/"))
-        if file == path or (inside.endswith((".yaml", ".yml")) and not hidden and is_contract(Path(file))):
+        if file == path or (is_yaml(inside) and not hidden and file != models and is_contract(Path(file), None)):
             return True
     return False
+
+
+def _registry_in(top: Path, commit: str, path: str) -> str:
+    """The registry of models by the settings of a commit, for the project around a path; "" where it has none.
+
+    The settings of today may name another file: they must not take a contract of the commit out.
+    """
+    place = top / path
+    while not place.is_dir():  # a folder that is no more
+        place = place.parent
+    try:
+        root = find(place).root
+        settings = git.contents(top, git.files(top, commit, [_relative(root / "pyproject.toml", top)]))
+        models = config_of(root, tomllib.loads((settings[0] or b"").decode())).models if settings else None
+        return _relative(models, top) if models else ""
+    except (PvError, ValueError, AttributeError):  # no settings that pv reads: they are told where they are needed
+        return ""
 
 
 def _relative(path: Path, top: Path) -> str:

@@ -2,8 +2,8 @@
 
 Compared is what a reader makes of a document: under a key that holds text, the text; under any other, the value. So
 comments, the order of keys, anchors, styles of quoting and the spellings of a key make no difference. What the author
-names is matched by its name, wherever it stands in its list; all other lists are ordered. No key is left out, known or
-not.
+names is matched by its name, wherever it stands in its list; a list of texts is ordered where its shape says so, and
+all other lists are. No key is left out, known or not.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pv.contract import Contract
-from pv.diff_classes import ANY, Place, policy
+from pv.diff_classes import ANY, PROSE, Place, is_note, policy
 from pv.semver import Size
 from pv.shapes import ANYTHING, TEXT, Choice, ListOf, MapOf, Named, Record, Shape
 from pv.vocabulary import CONTRACT, TOLERANCE
@@ -87,7 +87,10 @@ def _any(shape: Shape, place: Place, words: str, old: Side, new: Side) -> Iterat
     if isinstance(shape, Named) and (lists or maps or not (_scalar(old) or _scalar(new))):
         yield from _by_key(_named(old), _named(new), lambda _: shape.record, True, place, words)
     elif isinstance(shape, ListOf) and lists:
-        yield from (_entries if isinstance(shape.item, Record) else _texts)(shape.item, place, words, old, new)
+        if shape.ordered:
+            yield from _in_order(place, words, old, new, shape.item)
+        else:
+            yield from (_entries if isinstance(shape.item, Record) else _texts)(shape.item, place, words, old, new)
     elif old is None or new is None:
         yield _change(place, words, old, new)
     elif maps and isinstance(shape, Record):
@@ -260,9 +263,10 @@ def _equal(shape: Shape, old: _Spot, new: _Spot) -> bool:
 
 
 def _change(place: Place, words: str, old: Side, new: Side) -> Change:
-    judge, at = policy(place), new or old
+    at = new or old
     assert at is not None
     before, after = (spot.value if spot else None for spot in (old, new))
+    judge = PROSE if is_note(place, before, after) else policy(place)
     what = "added" if old is None else "removed" if new is None else "changed"
     size, why = getattr(judge, what)(before, after)
     if old and new and isinstance(before, str) and isinstance(after, str) and before.strip() == after.strip():

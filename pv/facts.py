@@ -7,7 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pv.contract import Contract
+from pv.contract import Contract, Entry
 from pv.yaml_loader import Path as Place
 from pv.yaml_loader import Position
 
@@ -32,10 +32,11 @@ class Facts:
 
     tests       ids of its falsification tests, an empty one where a test has none
     depends_on  names of other contracts
-    bound       how many tests name a falsifier, so that something runs them
+    bound       how many tests name falsifiers that can be planned, so that something runs them
     ours        whether a test is written for pv
     dates       every date in a ledger of comparisons: today decides whether it may stand there, so no cache may
     events      those of them that tell when something happened
+    claimed     the dates on which a claim hangs: of a benchmark's baseline, and the last one of each row that is BETTER
     equations   by name
     registries  of bindings, those that count for the contract: `pv lint` attaches them, they are not read from it
     """
@@ -50,6 +51,7 @@ class Facts:
     ours: bool
     dates: tuple[Mention, ...] = ()
     events: tuple[Mention, ...] = ()
+    claimed: tuple[Mention, ...] = ()
     equations: tuple[Mention, ...] = ()
     registries: tuple["Registry", ...] = ()
 
@@ -72,16 +74,26 @@ def facts_of(contract: Contract) -> Facts:
         version=contract.version,
         tests=tuple(Mention(test.id, test.position) for test in contract.tests),
         depends_on=tuple(
-            Mention(text, document.position(("metadata", "depends_on", index)))
+            Mention(text or "", document.position(("metadata", "depends_on", index)))
             for index, name in enumerate(names if isinstance(names, list) else ())
-            if (text := name if isinstance(name, str) else document.source(("metadata", "depends_on", index)))
+            for text in [name if isinstance(name, str) else document.source(("metadata", "depends_on", index))]
+            if text or isinstance(name, str)  # one that is empty is a name too, of no contract
         ),
         bound=sum(test.bound for test in contract.tests),
         ours=any(test.ours for test in contract.tests),
         dates=tuple(mention for _, mention in dates),
         events=tuple(mention for place, mention in dates if place[:1] == ("parity",) and place[-1] in EVENTS),
+        claimed=tuple(Mention(entry.text(key), document.position(entry.at(key))) for entry, key in _claimed(contract)),
         equations=tuple(Mention(name, document.position(place)) for name, place in _equations(contract)),
     )
+
+
+def _claimed(contract: Contract) -> Iterator[tuple[Entry, str]]:
+    """Entries that claim something, with the key of the date on which that hangs."""
+    if contract.kind == "beat-benchmark" and (beat := contract.root.entry("beat")):
+        yield beat, "baseline_sourced_date"
+    elif contract.kind == "competitive-parity" and (ledger := contract.root.entry("parity")):
+        yield from ((row, "valid_until") for row in ledger.entries("rows") if row.text("verdict").strip() == "BETTER")
 
 
 def _equations(contract: Contract) -> Iterator[tuple[str, Place]]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pv.collection import Collection
-from pv.contract import Contract, Entry, FalsificationTest
+from pv.contract import Contract, Entry, FalsificationTest, not_applicable
 from pv.excerpt import printable
 
 
@@ -30,6 +30,7 @@ class Obligation:
     tests    that name its id, if no other obligation of the contract has it too
     by_text  that do not, but whose rule is its property
     shared   whether another obligation has the same id
+    broken   indices of the contract's tests that cannot be run, whatever they name
     """
 
     contract: Contract
@@ -37,6 +38,7 @@ class Obligation:
     tests: tuple[FalsificationTest, ...]
     by_text: tuple[FalsificationTest, ...]
     shared: bool
+    broken: frozenset[int] = frozenset()
 
     @property
     def id(self) -> str:
@@ -54,13 +56,15 @@ class Obligation:
     @property
     def not_applicable(self) -> bool:
         """Whether it is set aside, with a reason."""
-        aside = self.entry.text("applies_to").strip().lower() == "not_applicable"
-        return aside and bool(self.entry.text("na_reason").strip())
+        return not_applicable(self.entry) and bool(self.entry.text("na_reason").strip())
 
     @property
     def run(self) -> bool:
         """Whether something runs a test that names it."""
-        return any(test.bound for test in self.tests)
+        return any(map(self.runs, self.tests))
+
+    def runs(self, test: FalsificationTest) -> bool:
+        return test.bound and test.index not in self.broken
 
     @property
     def why(self) -> str:
@@ -80,8 +84,8 @@ def called(test: FalsificationTest) -> str:
     return test.id or f"the test in line {test.line}"
 
 
-def obligations(contract: Contract) -> list[Obligation]:
-    """The obligations of a contract, in its order."""
+def obligations(contract: Contract, broken: frozenset[int] = frozenset()) -> list[Obligation]:
+    """The obligations of a contract, in its order; broken: see Obligation."""
     entries = list(contract.root.entries("proof_obligations"))
     ids = Counter(entry.text("id").strip() for entry in entries)
     by_id: dict[str, list[FalsificationTest]] = {}
@@ -97,7 +101,8 @@ def obligations(contract: Contract) -> list[Obligation]:
         tests = by_id.get(own, []) if own and not shared else []
         linked = {test.index for test in tests}
         same = [test for test in by_rule.get(text, []) if test.index not in linked] if text else []
-        found.append(Obligation(contract=contract, entry=entry, tests=tuple(tests), by_text=tuple(same), shared=shared))
+        links = {"tests": tuple(tests), "by_text": tuple(same)}
+        found.append(Obligation(contract=contract, entry=entry, **links, shared=shared, broken=broken))
     return found
 
 
@@ -146,7 +151,8 @@ def _told(one: Obligation) -> Iterator[str]:
     head = one.id or "(no id)"
     yield f"{one.contract.path}:{one.line}: {head}{f' [{kind}]' if kind else ''}: {one.text}"
     for test in one.tests:
-        runs = f"states {test.status or 'nothing'}" if test.bound else "names no falsifier: nothing runs it"
+        idle = "its falsifiers cannot be run" if test.falsifiers else "names no falsifier: nothing runs it"
+        runs = f"states {test.status or 'nothing'}" if one.runs(test) else idle
         yield f"    {called(test)} (line {test.line}) {runs}"
     if one.not_applicable:
         yield f"    not applicable: {' '.join(one.entry.text('na_reason').split())}"
@@ -177,7 +183,9 @@ def mapping(one: Obligation) -> dict[str, Any]:
         "not_applicable": one.not_applicable,
         "covered": one.run,
         "why": one.why,
-        "tests": [{"id": test.id, "line": test.line, "bound": test.bound, "stated": test.status} for test in one.tests],
+        "tests": [
+            {"id": test.id, "line": test.line, "bound": one.runs(test), "stated": test.status} for test in one.tests
+        ],
         "by_text": [test.id for test in one.by_text],
     }
 

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from pv.walk import is_contract, yaml_files
+from pv.walk import contracts_below
 
 STDIN = "<stdin>"
 """What standard input is called; it lies nowhere."""
@@ -49,5 +49,5 @@ def contracts_in(root: Path, glob: str) -> list[str]:
         return [place_of(str(start), root)]
     if not start.is_dir():
         return []
-    places = (place_of(str(file), root) for file in yaml_files(start, lambda error: None) if is_contract(file))
+    places = (place_of(str(file), root) for file in contracts_below(start).files)
     return [place for place in places if pattern(glob).match(place)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pv.config import Config, RegisteredModel, find, registry
 from pv.contract import Contract
 from pv.errors import PvError
-from pv.walk import yaml_files
+from pv.walk import contracts_below
 
 if TYPE_CHECKING:
     from pv.resolve import Sources
@@ -36,8 +36,8 @@ class Project:
 
     @functools.cached_property
     def contracts(self) -> dict[str, Path]:
-        """The files in its folder of contracts by their stems; what cannot be searched holds none."""
-        return {file.stem: file for file in yaml_files(self.config.contracts, lambda error: None)}
+        """The contracts in its folder of them by their stems; what cannot be searched holds none."""
+        return {file.stem: file for file in contracts_below(self.config.contracts).files}
 
     @functools.cached_property
     def models(self) -> dict[str, RegisteredModel] | PvError:

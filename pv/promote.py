@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pv.contract import Contract
 from pv.edit import Change, edited, replace
 from pv.errors import PvError
+from pv.excerpt import printable
 from pv.semver import version as semver
 from pv.status import Row, Survey, denominators, shown
 from pv.words import Level
@@ -118,7 +119,7 @@ def as_text(found: Survey, due: Sequence[tuple[Contract, Sequence[Change]]]) -> 
             f"    {_name(contract, edit)}: {edit.old if edit.old is not None else '-'} -> {edit.new}" for edit in edits
         ]
     lines += [f"unreadable: {shown(problem.path, found.root)}: {problem.why}" for problem in found.problems]
-    return "\n".join([*lines, denominators(found)])
+    return "\n".join([*map(printable, lines), denominators(found)])
 
 
 def _name(contract: Contract, edit: Change) -> str:

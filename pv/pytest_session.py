@@ -21,6 +21,7 @@ from pv.errors import PvError
 from pv.outcome import OBSERVED, Outcome, supports
 from pv.pytest_items import ContractFile, TrialItem, evidence_digest, shorter, united, verdict
 from pv.statement import ModelSubject, OracleSubject, Record, write
+from pv.walk import SUFFIXES, is_contract, is_yaml
 
 ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
@@ -59,10 +60,12 @@ class Falsification:
     # collection
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-        if file_path.suffix not in (".yaml", ".yml"):
+        if not is_yaml(file_path.name):
             return None
         project = self._project(file_path)
-        if not (file_path.resolve().is_relative_to(project.contracts) or parent.session.isinitpath(file_path)):
+        models = project.models.resolve() if project.models else None
+        inside = file_path.resolve().is_relative_to(project.contracts) and is_contract(file_path, models)
+        if not (inside or parent.session.isinitpath(file_path)):
             return None
         file: ContractFile = ContractFile.from_parent(parent, path=file_path)
         file.project = project
@@ -109,7 +112,7 @@ class Falsification:
             seen = self.seen.setdefault(report.nodeid, Seen(Path(content["path"]), content["planted"]))
             seen.records.append(_record(content["record"]))
         elif report.failed and (
-            "falsify" in report.keywords or ".yaml::" in report.nodeid or ".yml::" in report.nodeid
+            "falsify" in report.keywords or any(f"{suffix}::" in report.nodeid.lower() for suffix in SUFFIXES)
         ):
             lines = str(report.longrepr).strip().splitlines() or ["no reason given"]
             told = [line.strip() for line in lines if not line.startswith("ERRORED")]

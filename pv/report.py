@@ -88,7 +88,7 @@ def summary(verdict: Verdict, *, notes: bool = True) -> str:
     if verdict.declined:
         parts.append(f"{len(verdict.declined)} not measured")
     if verdict.skipped:
-        parts.append(f"{len(verdict.skipped)} skipped as no contracts")
+        parts.append(f"{len(verdict.skipped)} skipped (no contract, hidden or linked)")
     if verdict.suppressed:
         parts.append(f"{_plural(len(verdict.suppressed), 'finding')} suppressed")
     if verdict.known:

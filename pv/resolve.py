@@ -26,8 +26,10 @@ FUNCTION, MUTANT, OTHER, MISSING, UNKNOWN = "function", "mutant", "other", "miss
 class Meaning:
     """What a name is.
 
-    kind   FUNCTION: something that can be called; MUTANT: made by @mutant; OTHER: neither; MISSING: nothing; UNKNOWN
-    why    for OTHER, what it is; for UNKNOWN, why that cannot be told; for a FUNCTION, why it may be a mutant yet
+    kind   FUNCTION: something that runs when it is called with a trial; MUTANT: made by @mutant; OTHER: neither;
+           MISSING: nothing; UNKNOWN
+    why    for OTHER, what it is; for UNKNOWN, why that cannot be told; for a FUNCTION, why it may be a mutant yet;
+           for a MUTANT, what is wrong with it, so that it can never be planted
     """
 
     kind: str
@@ -93,7 +95,7 @@ class Sources:
         found = [self._of(one, source, trail) for one in bound[last:]]
         if len({one.kind for one in found}) > 1:
             return Meaning(UNKNOWN, "it is defined in more than one way")
-        return found[-1]
+        return next((one for one in found if one == Meaning(MUTANT)), found[-1])  # one that is unfit may not be it
 
     def _of(self, bound: _Bound, module: _Module, trail: Trail) -> Meaning:
         node = bound.node
@@ -105,7 +107,7 @@ class Sources:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             return self._decorated(node, module)
         if isinstance(node, ast.Lambda):
-            return Meaning(FUNCTION)
+            return _called_with_a_trial(node.args)
         if isinstance(node, ast.Name):
             return self._meaning(module.name, node.id, trail)
         if isinstance(node, ast.Attribute):
@@ -143,15 +145,22 @@ class Sources:
 
     def _decorated(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, module: _Module) -> Meaning:
         doubt = ""
-        for decorator in node.decorator_list:
+        for index, decorator in enumerate(node.decorator_list):
             origin = self._origin(decorator.func if isinstance(decorator, ast.Call) else decorator, module)
             if origin == MUTANT_MAKER:
-                return Meaning(MUTANT)
+                last = index + 1 == len(node.decorator_list)  # what others below it made of the function is not known
+                return Meaning(MUTANT, _unfit(node) if last else "")
             if (origin or "").partition(".")[0] not in (*sys.stdlib_module_names, "builtins"):
                 doubt = f"its decorator {ast.unparse(decorator)} may do anything"
-        if isinstance(node, ast.AsyncFunctionDef) and not doubt:
+        if doubt:
+            return Meaning(FUNCTION, doubt)
+        if isinstance(node, ast.ClassDef):
+            return Meaning(OTHER, "a class")
+        if isinstance(node, ast.AsyncFunctionDef):
             return Meaning(OTHER, "an async function, which nobody awaits")
-        return Meaning(FUNCTION, doubt)
+        if _yields(node):
+            return Meaning(OTHER, "a generator function, whose body nobody runs")
+        return Meaning(FUNCTION) if node.decorator_list else _called_with_a_trial(node.args)
 
     def _origin(self, node: ast.expr, module: _Module) -> str | None:
         """Where the value of a name, dots allowed, is defined: `pv.trial.mutant`. None where that cannot be told."""
@@ -195,6 +204,41 @@ class Sources:
         if name not in self._modules:
             self._modules[name] = _read(name, self.config)
         return self._modules[name]
+
+
+def _called_with_a_trial(takes: ast.arguments) -> Meaning:
+    """What a function is that is called with one argument, the trial."""
+    places = [*takes.posonlyargs, *takes.args]
+    if not places and not takes.vararg:
+        return Meaning(OTHER, "a function that takes no trial")
+    if len(places) - len(takes.defaults) > 1 or None in takes.kw_defaults:
+        return Meaning(OTHER, "a function that asks for more than a trial")
+    return Meaning(FUNCTION)
+
+
+def _unfit(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
+    """Why what @mutant decorates can never be planted; empty where nothing is seen that speaks against it."""
+    if not (ast.get_docstring(node) or "").strip():
+        return "has no docstring that says which defect it plants"
+    returns = any(isinstance(part, ast.Return) and part.value for part in _own(node))  # an iterator from elsewhere, say
+    if not isinstance(node, ast.FunctionDef) or not (_yields(node) or returns):
+        return "is no generator function: it yields nowhere"
+    takes = node.args
+    if len(takes.posonlyargs) + len(takes.args) > len(takes.defaults) or None in takes.kw_defaults:
+        return "is called without arguments, and asks for one"
+    return ""
+
+
+def _yields(node: ast.FunctionDef) -> bool:
+    return any(isinstance(part, ast.Yield | ast.YieldFrom) for part in _own(node))
+
+
+def _own(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a function's body, without those of what is defined in it."""
+    for part in node.body if isinstance(node, ast.FunctionDef) else ast.iter_child_nodes(node):
+        yield part
+        if not isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.GeneratorExp):
+            yield from _own(part)
 
 
 def _imported_from(statement: ast.ImportFrom, alias: ast.alias, module: _Module) -> Import:

@@ -70,7 +70,7 @@ TYPE_INVARIANTS = ListOf(
 COQ_SPEC = Record(
     {
         "module": Key(TEXT, "the Coq module", required=True),
-        "imports": Key(ListOf(TEXT), "modules that it requires"),
+        "imports": Key(ListOf(TEXT, ordered=True), "modules that it requires"),
         "definitions": Key(
             ListOf(
                 Record(

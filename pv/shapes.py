@@ -23,9 +23,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class ListOf:
-    """A list whose items all have one shape."""
+    """A list whose items all have one shape. ordered: of texts, whether their order means something."""
 
     item: "Shape"
+    ordered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +91,15 @@ def inner(shape: ListOf | MapOf | Named) -> Shape:
     return shape.item if isinstance(shape, ListOf) else shape.value if isinstance(shape, MapOf) else shape.record
 
 
-TYPE, REQUIRED, CHOICE = "type", "required", "choice"
+TYPE, REQUIRED, CHOICE, LOOSE = "type", "required", "choice", "loose"
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """A value that has not the shape it must have.
 
-    kind   TYPE: another type; REQUIRED: the entry at `place` lacks a key; CHOICE: a word that is none of the known
+    kind   TYPE: another type; REQUIRED: the entry at `place` lacks a key; CHOICE: a word that is none of the known;
+           LOOSE: a number, or true or false, where text is meant: it is read as the text that was written
     ours   the key means something to pv alone
     """
 
@@ -134,6 +136,9 @@ def _in_value(value: Any, shape: Shape, place: Path) -> Iterator[Mismatch]:
     if isinstance(shape, str):
         if not _SCALARS[shape](value):
             yield _wrong(value, shape, place)
+        elif shape is TEXT and not isinstance(value, str):
+            what = f"{named(place)} is {described(value)}, and text is meant here"
+            yield Mismatch(LOOSE, place, what, "write the text, or put it in quotes")
     elif isinstance(shape, Choice):
         if not isinstance(value, str):
             yield _wrong(value, TEXT, place)

@@ -21,9 +21,10 @@ from pv.binding import Binding, bind
 from pv.config import Config, find, locate, registered
 from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
+from pv.excerpt import printable
 from pv.levels import Earned, earned, stated
 from pv.statement import Problem, Record, read_all
-from pv.walk import is_contract, yaml_files
+from pv.walk import contracts_below
 from pv.words import Level
 
 
@@ -77,7 +78,8 @@ class Survey:
 
 def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
     """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path."""
-    contracts, problems = _contracts(list(contract_files(config, paths)))
+    files, unsearched = contract_files(config, paths)
+    contracts, problems = _contracts(files)
     records, unreadable = read_all(config.evidence)
     by_test: dict[tuple[str, str], list[Record]] = {}
     for record in records:
@@ -92,7 +94,7 @@ def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
         contracts=tuple(contracts),
         rows=tuple(rows),
         records=len(records),
-        problems=(*problems, *unreadable, *_changed_models(config, rows)),
+        problems=(*unsearched, *problems, *unreadable, *_changed_models(config, rows)),
     )
 
 
@@ -126,20 +128,23 @@ def project_of(paths: Sequence[Path], start: Path) -> Config:
     return next(iter(projects.values()))
 
 
-def contract_files(config: Config, paths: Sequence[Path] = ()) -> Iterable[Path]:
-    """The YAML files at `paths`, folders searched in depth, each file once. PvError for a path that does not exist.
+def contract_files(config: Config, paths: Sequence[Path] = ()) -> tuple[list[Path], list[Problem]]:
+    """The files at `paths`, folders searched as `pv validate` does it, each file once; and what cannot be read there.
 
-    In folders, hidden files are passed over, and so are what lies among public contracts and is none.
+    PvError for a path that does not exist.
     """
     found: dict[Path, None] = {}
+    problems = []
     for path in paths or [config.contracts]:
         if path.is_dir():
-            found |= dict.fromkeys(filter(is_contract, yaml_files(path)))
-        elif path.is_file():
+            inside = contracts_below(path)
+            found |= dict.fromkeys(inside.files)
+            problems += [Problem(path=place, why=why) for place, why in inside.declined]
+        elif path.exists():
             found[path] = None
         elif paths:
             raise PvError("no such file or folder", where=str(path))
-    return found
+    return list(found), problems
 
 
 def _contracts(files: list[Path]) -> tuple[list[Contract], list[Problem]]:
@@ -201,10 +206,12 @@ def totals(found: Survey) -> dict[str, int]:
 
 
 def exit_code(found: Survey, *, check: bool) -> int:
-    """2 where no contract was read. With `check`, 1 for what is unreadable, overclaimed or broken; else 0."""
+    """2 where no contract was read, or not all that was asked for. With `check`, 1 for what is unreadable, overclaimed
+    or broken; else 0.
+    """
     if check and (found.problems or any(row.overclaimed or row.broken for row in found.rows)):
         return 1
-    return 0 if found.contracts else 2
+    return 0 if found.contracts and not found.problems else 2
 
 
 def as_json(found: Survey) -> str:
@@ -215,7 +222,7 @@ def as_json(found: Survey) -> str:
         "tests": [_entry(row, found.root) for row in found.rows],
         "problems": [{"path": shown(problem.path, found.root), "why": problem.why} for problem in found.problems],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return json.dumps(content, indent=2)
 
 
 def _entry(row: Row, root: Path) -> dict[str, Any]:
@@ -249,7 +256,7 @@ def as_text(found: Survey) -> str:
     lines: list[str] = []
     for contract in found.contracts:
         rows = [row for row in found.rows if row.contract is contract]
-        lines += [shown(contract.path, found.root), *_table([cells(row) for row in rows]), ""]
+        lines += [printable(shown(contract.path, found.root)), *_table([cells(row) for row in rows]), ""]
     return "\n".join([*lines, *notes(found)])
 
 
@@ -267,7 +274,7 @@ def notes(found: Survey) -> list[str]:
         for row in found.rows
         if row.broken
     ]
-    return [*lines, denominators(found)]
+    return [*map(printable, lines), denominators(found)]
 
 
 def denominators(found: Survey) -> str:
@@ -284,7 +291,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """A test's line in the table, in the order of COLUMNS."""
     count = row.earned.counts
     once = f" (was {_short(row.earned.once)})" if row.earned.once is not Level.UNTESTED else ""
-    return (
+    texts = (
         row.test.id,
         _short(row.stated) if row.stated else str(row.test.status),
         _short(row.earned.level) + once,
@@ -293,6 +300,7 @@ def cells(row: Row) -> tuple[str, ...]:
         ", ".join(row.earned.models) or "-",
         row.earned.reasons[0],
     )
+    return tuple(map(printable, texts))
 
 
 def _short(level: Level) -> str:

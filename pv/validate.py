@@ -32,7 +32,7 @@ class Verdict:
     findings    what is wrong with them and counts: file by file in the order of the run, and by place within each;
                 what is wrong with the settings comes last
     declined    (path, reason) of what could not be measured
-    skipped     files of a folder that are known to be no contracts
+    skipped     what folders hold and is known to be no contract, or hidden, or a link to a folder
     suppressed  findings that do not count, each with the reason in the settings
     known       findings that do not count since the baseline holds them
     lint        the rules of `pv lint` were asked too
@@ -131,7 +131,7 @@ def validate(
         checked=tuple(checked),
         findings=judged.counts,
         declined=tuple(declined),
-        skipped=tuple(skipped),
+        skipped=(*skipped, *found.hidden),
         suppressed=judged.suppressed,
         known=judged.known,
         settings=settings,

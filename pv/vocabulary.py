@@ -97,7 +97,7 @@ SHAPE_CONTRACT = Record(
             MapOf(
                 Record(
                     {
-                        "dims": Key(TEXTS, "the dimensions, names or expressions", required=True),
+                        "dims": Key(ListOf(TEXT, ordered=True), "the dimensions, names or expressions", required=True),
                         "dtype": Key(TEXT, "the element type"),
                     }
                 )

@@ -1,5 +1,6 @@
 """Which files are meant: files, folders in depth, and patterns that no shell has expanded."""
 
+import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,40 +9,97 @@ from pathlib import Path
 
 from pv.errors import PvError
 
+SUFFIXES = (".yaml", ".yml")
+
 
 def _refuse(error: OSError) -> None:
     raise PvError(f"cannot be read: {error.strerror}", where=str(error.filename))
 
 
-def yaml_files(folder: Path, unreadable: Callable[[OSError], None] = _refuse) -> Iterator[Path]:
-    """The *.yaml and *.yml of a folder, in depth and in order.
+def is_yaml(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
 
-    Hidden files and folders are passed over, links to folders are not followed. A folder that cannot be searched is
-    given to `unreadable`; by default that is a PvError.
+
+def yaml_files(
+    folder: Path,
+    unreadable: Callable[[OSError], None] = _refuse,
+    passed: Callable[[Path], None] = lambda path: None,
+) -> Iterator[Path]:
+    """The *.yaml and *.yml of a folder, in capitals or not, in depth and in order.
+
+    Hidden YAML files, hidden folders and links to folders are not entered but given to `passed`, .git excepted. A
+    folder that cannot be searched is given to `unreadable`; by default that is a PvError.
     """
     for place, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith((".yaml", ".yml")) and not name.startswith("."):
+        entered = []
+        for name in sorted(folders):
+            path = Path(place, name)
+            if not name.startswith(".") and not path.is_symlink():
+                entered.append(name)
+            elif name != ".git":
+                passed(path)
+        folders[:] = entered
+        for name in filter(is_yaml, sorted(names)):
+            if name.startswith("."):
+                passed(Path(place, name))
+            else:
                 yield Path(place, name)
 
 
-def is_contract(file: Path) -> bool:
-    """Whether a file's name allows a contract: binding registries and playbooks lie among public contracts."""
-    return file.name != "binding.yaml" and "playbook" not in file.name
+def is_contract(file: Path, models: Path | None) -> bool:
+    """Whether a file that nobody named may be a contract, by its name and place.
+
+    Binding registries and playbooks lie among public contracts. models: what `registry_of_models` says.
+    """
+    if file.name == "binding.yaml" or "playbook" in file.name:
+        return False
+    return models is None or os.path.realpath(file) != str(models)
+
+
+def registry_of_models(folder: Path) -> Path | None:
+    """The registry of models of the project around a folder, which is a YAML file and no contract."""
+    from pv.config import find as project_around
+
+    try:
+        models = project_around(folder).models
+    except PvError:  # the settings say so, for every command that needs the project
+        return None
+    return models.resolve() if models else None
 
 
 @dataclass(slots=True)
 class Found:
     """What the arguments of a command mean: files, each once, in order.
 
-    declined  (path, reason) of arguments that mean no file
-    skipped   files of folders that are known to be no contracts
+    declined  (path, reason) of arguments that mean no file, and of what lies in a folder and cannot be measured
+    skipped   files of folders and patterns that are known to be no contracts
+    hidden    hidden YAML files, hidden folders and links to folders: what they hold was not looked at
     """
 
     files: list[Path] = field(default_factory=list)
     declined: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+
+    def unreadable(self, error: OSError) -> None:
+        self.declined.append((str(error.filename), f"cannot be read: {error.strerror}"))
+
+    def sort(self, file: Path, models: Path | None) -> None:
+        """Put a file that nobody named where it belongs; one that is missing is left to whoever reads it."""
+        if not is_contract(file, models):
+            self.skipped.append(file)
+        elif os.path.isfile(file) or not os.path.exists(file):
+            self.files.append(file)
+        else:
+            self.declined.append((str(file), "is no regular file: it is read only if it is named itself"))
+
+
+def contracts_below(folder: Path) -> Found:
+    """The contracts in a folder, in depth and in order, and what of it is passed over or cannot be measured."""
+    found, models = Found(), registry_of_models(folder)
+    for file in yaml_files(folder, found.unreadable, found.hidden.append):
+        found.sort(file, models)
+    return found
 
 
 def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
@@ -51,50 +109,45 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
     """
     found = Found()
     seen: set[str] = set()
+    registry = functools.cache(registry_of_models)
 
-    def unreadable(error: OSError) -> None:
-        found.declined.append((str(error.filename), f"cannot be read: {error.strerror}"))
-
-    def add(files: Sequence[Path]) -> None:
-        for file in files:
+    def add(these: Found) -> None:
+        for file in these.files:
             real = os.path.realpath(file)
             if real not in seen:
                 seen.add(real)
                 found.files.append(file)
+        found.declined += these.declined
+        found.skipped += these.skipped
+        found.hidden += these.hidden
 
     for argument in paths:
-        if argument in given:
-            add([argument])
-            continue
-        pattern = has_magic(argument) and not os.path.lexists(argument)
+        pattern = argument not in given and has_magic(argument) and not os.path.lexists(argument)
         expanded = sorted(expand(argument)) if pattern else [argument]
         if not expanded:
             found.declined.append((str(argument), "matches no file"))
+        passed = 0
         for path in expanded:
-            if os.path.isdir(path):  # unlike Path.is_dir, false for a path that cannot be looked at
-                inside = list(yaml_files(path, unreadable))
-                registry = _registry_of_models(path)
-                contracts = [file for file in inside if is_contract(file) and file.resolve() != registry]
-                found.skipped += sorted(set(inside) - set(contracts))
-                add(contracts)
-                if not contracts:
-                    found.declined.append((str(path), "holds no contracts: no *.yaml or *.yml"))
+            these = Found()
+            if argument in given:
+                these.files.append(path)
+            elif os.path.isdir(path):  # unlike Path.is_dir, false for a path that cannot be looked at
+                these = contracts_below(path)
+                if not these.files:
+                    these.declined.append((str(path), "holds no contracts: no *.yaml or *.yml"))
+            elif pattern:
+                these.sort(path, registry(path.parent))
+                passed += len(these.skipped)
             else:
-                add([path])
+                these.files.append(path)
+            add(these)
+        if expanded and passed == len(expanded):
+            found.declined.append((str(argument), "matches no contract"))
     if not paths:
         found.declined.append(("", "no file or folder is given"))
+    found.skipped = list(dict.fromkeys(found.skipped))
+    found.hidden = list(dict.fromkeys(found.hidden))
     return found
-
-
-def _registry_of_models(folder: Path) -> Path | None:
-    """The project's registry of models, which is a YAML file and no contract."""
-    from pv.config import find as project_around
-
-    try:
-        models = project_around(folder).models
-    except PvError:  # the settings say so, for every command that needs the project
-        return None
-    return models.resolve() if models else None
 
 
 def has_magic(path: Path) -> bool:

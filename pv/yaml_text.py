@@ -77,16 +77,26 @@ def position_of(mark: Any) -> Position:
 
 
 def explained(error: YAMLError, text: str, where: str) -> YamlError:
-    """The parser's complaint, with its place and what can be done."""
+    """The parser's complaint, with its place and what can be done.
+
+    A parser that ran to the end of the text has read too far: the place is then where it began to look for an end, say
+    at an open bracket, or else the last character that there is.
+    """
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    text = text.removeprefix("\ufeff")  # which no mark counts
+    index = mark.index if mark else 0
+    begin = getattr(error, "context_mark", None)
+    if begin and begin.index >= len(text):
+        begin = None
     at = position_of(mark) if mark else Position(1, 1)
+    if mark and index >= len(text):
+        at = position_of(begin) if begin else place_at(text, max(len(text.rstrip()) - 1, 0))
     message, hint = str(error).splitlines()[0] if str(error) else "cannot be parsed", ""
     if isinstance(error, MarkedYAMLError):
         message = error.problem or error.context or message
         if error.context and error.problem:
-            line = f" in line {error.context_mark.line + 1}" if error.context_mark else ""
+            line = f" in line {begin.line + 1}" if begin else ""
             message += f" ({error.context}{line})"
-    index = mark.index + text.startswith("\ufeff") if mark else 0
     if text[index : index + 1] == "\t":
         message, hint = f"a tab stands where YAML wants spaces: {message}", "indent with spaces"
     elif "mapping values are not allowed" in message:

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     show(promotion.as_text(found, due))
     if found.problems:
         print("pv: nothing is promoted while something cannot be read", file=sys.stderr)
-        return 1
+        return 1 if found.contracts else 2
     if not found.contracts or not found.records:
         missing = "evidence: run `pytest --falsify --record`" if found.contracts else "contract"
         print(f"pv: nothing was measured: there is no {missing}", file=sys.stderr)

@@ -34,9 +34,10 @@ def run(args: argparse.Namespace) -> int:
         print("pv: nothing was measured: there is no contract", file=sys.stderr)
     code = report.exit_code(found, check=args.check)
     if args.check and not code:
+        from pv.excerpt import printable
         from pv.promote import overstated
 
         for why in overstated(found):
-            print(f"pv: {why}", file=sys.stderr)
+            print(printable(f"pv: {why}"), file=sys.stderr)
             code = 1
     return code

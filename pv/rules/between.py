@@ -14,6 +14,7 @@ from pv.facts import Facts, Mention, facts_of, stem_of
 from pv.findings import ERROR, WARNING, Hit, run_rule
 from pv.project import project_around
 from pv.shapes import nearest
+from pv.walk import SUFFIXES, is_contract, registry_of_models
 from pv.yaml_loader import Position
 
 
@@ -48,7 +49,7 @@ def depends_on_nothing(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]
         for mention in contract.depends_on:
             name = stem_of(mention.name)
             if name not in given and _beside(contract.path, mention.name) is None:
-                near = nearest(name, alike.get(name[:2], ()))
+                near = nearest(name, [stem for stem in alike.get(name[:2], ()) if stem != contract.stem])
                 hint = near if near.startswith("did") else "give its folder too, where it has another one"
                 what = f"there is no contract {name!r}, neither in this run nor beside this one nor in the project"
                 yield contract, Hit(mention.at, what, hint, not contract.ours)
@@ -80,9 +81,10 @@ def _beside(path: Path, name: str) -> Path | None:
     if not stem:
         return None
     for folder in (path.parent, (path.parent / name.strip()).parent):
-        for suffix in (".yaml", ".yml"):
-            if _is_file(folder / (stem + suffix)):
-                return folder / (stem + suffix)
+        for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
+            file = folder / (stem + suffix)
+            if _is_file(file) and is_contract(file, registry_of_models(folder)):
+                return file
     try:
         return project_around(path.parent).contracts.get(stem)
     except PvError:

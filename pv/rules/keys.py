@@ -4,15 +4,15 @@ Such a key is no error: contracts carry keys for other tools. But what stands un
 who believes otherwise has to be told.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from pv.contract import Contract
+from pv.contract import MAX_STRAYS, Contract
 from pv.findings import ERROR, NOTE, RULES, WARNING, Hit, rule
 from pv.shapes import ListOf, MapOf, Named, Record, Shape, inner, named
+from pv.slips import slips
 from pv.vocabulary import CONTRACT
 from pv.yaml_loader import Document, Path
 
@@ -36,12 +36,18 @@ class Node:
 class Stray:
     """A key that is not read where it stands; `nodes` go from the contract down to the record that holds it.
 
-    kind  of the contract
+    kind    of the contract
+    known   the keys of that record which may be meant
+    beside  the records that stand under other keys of it: (key, record)
+    rest    how many keys it stands for, itself among them, where they are too many to look at each; else 0
     """
 
     name: str
     nodes: tuple[Node, ...]
     kind: str
+    known: tuple[str, ...]
+    beside: tuple[tuple[str, Record], ...]
+    rest: int = 0
 
     @property
     def place(self) -> Path:
@@ -51,7 +57,10 @@ class Stray:
 @rule("PV-KEY-001", WARNING, "no key is a misspelt known one, or stands where it is not read")
 def misspelt_or_misplaced(contract: Contract) -> Iterator[Hit]:
     for stray in _strays(contract):
-        if meant := _meant(stray):
+        if stray.rest:
+            what = f"from {named(stray.place)} on, {stray.rest} more keys of the same mapping are not read"
+            yield Hit(stray.place, what, "they are too many to be compared with known ones: look for slips yourself")
+        elif meant := _meant(stray):
             yield Hit(stray.place, f"{named(stray.place)} is not read", meant)
 
 
@@ -59,7 +68,7 @@ def misspelt_or_misplaced(contract: Contract) -> Iterator[Hit]:
 def unread(contract: Contract) -> Iterator[Hit]:
     found: dict[tuple[str, str], list[Stray]] = {}
     for stray in _strays(contract):
-        if not _meant(stray):
+        if not stray.rest and not _meant(stray):
             found.setdefault((stray.nodes[-1].section, stray.name), []).append(stray)
     for strays in found.values():
         first, others = strays[0], len(strays) - 1
@@ -109,11 +118,23 @@ def _strays(contract: Contract) -> Iterator[Stray]:
         hit.at for name in ("SCHEMA-018", "SCHEMA-019") if (check := RULES[name].check) for hit in check(contract)
     }
     for nodes in _nodes(contract.document):
-        for name in nodes[-1].value:
-            if not _reads(nodes[-1].record, name, contract.kind):
-                stray = Stray(name, nodes, contract.kind)
-                if stray.place not in reported:
-                    yield stray
+        here = nodes[-1]
+        unread = [name for name in here.value if not _reads(here.record, name, contract.kind)]
+        names = [name for name in unread if (*here.place, name) not in reported]
+        if not names:
+            continue
+        ours = _ours(here)
+        known = tuple(
+            word
+            for word, key in here.record.spelt.items()
+            if key.kind in ("", contract.kind) and (not key.ours or word == BINDING or ours)
+        )
+        beside = tuple((word, record) for word in here.value if (record := _section(here.record, word)))
+        looked_at = len(names) if len(names) <= MAX_STRAYS else MAX_STRAYS - 1
+        for name in names[:looked_at]:
+            yield Stray(name, nodes, contract.kind, known, beside)
+        if rest := names[looked_at:]:
+            yield Stray(rest[0], nodes, contract.kind, known, beside, len(rest))
 
 
 def _meant(stray: Stray) -> str:
@@ -121,18 +142,13 @@ def _meant(stray: Stray) -> str:
     name, here = stray.name, stray.nodes[-1]
     if name in here.record.free or name in here.record.spelt:
         return ""
-    words = [
-        word
-        for word, key in here.record.spelt.items()
-        if key.kind in ("", stray.kind) and (not key.ours or word == BINDING or _ours(here))
-    ]
-    wrong = {word: distance for word in words if (distance := slips(name, word)) is not None}
+    wrong = {word: distance for word in stray.known if (distance := slips(name, word)) is not None}
     meant = min(wrong, key=lambda word: wrong[word], default="")
     if meant and not wrong[meant]:
         return f"did you mean {meant!r}?"
     if name not in COMMON:
         homes = [node.section for node in stray.nodes[:-1] if _reads(node.record, name, stray.kind)]
-        homes += [f"{here.section}.{word}".lstrip(".") for word in here.value if _holds(here.record, word, name)]
+        homes += [f"{here.section}.{word}".lstrip(".") for word, record in stray.beside if name in record.spelt]
         if homes:
             return f"it is read {_in(homes)}: look at the indentation"
     return f"did you mean {meant!r}?" if meant and meant not in here.value else ""
@@ -149,13 +165,13 @@ def _ours(node: Node) -> bool:
     return any(key.ours for word in node.value if (key := node.record.spelt.get(word)))
 
 
-def _holds(record: Record, section: str, name: str) -> bool:
-    """Whether the records of a section know a key."""
-    key = record.spelt.get(section)
+def _section(record: Record, name: str) -> Record | None:
+    """The record that stands under a key, once or many times."""
+    key = record.spelt.get(name)
     shape = key.shape if key else None
     while isinstance(shape, ListOf | MapOf | Named):
         shape = inner(shape)
-    return isinstance(shape, Record) and name in shape.spelt
+    return shape if isinstance(shape, Record) else None
 
 
 def _elsewhere(stray: Stray) -> str:
@@ -174,38 +190,6 @@ def _elsewhere(stray: Stray) -> str:
 def _in(sections: list[str]) -> str:
     words = [f"in {section}" if section else "at the top of the contract" for section in dict.fromkeys(sections)]
     return " and ".join((", ".join(words[:-1]), words[-1]) if len(words) > 1 else words)
-
-
-def slips(key: str, known: str) -> int | None:
-    """How many letters are wrong, missing, too many or swapped in a key, apart from case, separators and plural.
-
-    None where that is too many for a slip: more than one in a word of 4 or 5 letters, more than two in a longer one.
-    """
-    ours, letters = _folded(known)
-    theirs, others = _folded(key[:100])
-    if theirs == ours:
-        return 0
-    short = min(len(ours), len(theirs))
-    limit = 0 if short < 4 else 1 if short < 6 else 2
-    if abs(len(ours) - len(theirs)) > limit or len(letters ^ others) > 2 * limit:  # cheap, and true of nearly all
-        return None
-    before: list[int] = []
-    row = list(range(len(theirs) + 1))
-    for i, a in enumerate(ours, start=1):
-        above, before, row = before, row, [i]
-        for j, b in enumerate(theirs, start=1):
-            least = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == theirs[j - 2] and b == ours[i - 2]:
-                least = min(least, above[j - 2] + 1)
-            row.append(least)
-    return row[-1] if row[-1] <= limit else None
-
-
-@lru_cache(maxsize=4096)
-def _folded(key: str) -> tuple[str, frozenset[str]]:
-    """What is left of a key without case, separators and plural, and the letters in it."""
-    left = re.sub(r"[\W_]", "", key.lower()).removesuffix("s")
-    return left, frozenset(left)
 
 
 def _homes(shape: Shape, section: str) -> Iterator[tuple[str, Record]]:

@@ -1,14 +1,16 @@
 """Rules of the public tool for benchmarks against an incumbent and for research into competitors, under the same ids.
 
+Two of ours (PV-BEAT-*) ask what it lets pass: a threshold below the incumbent, and a baseline that is long out of date.
 Those for the other kinds that have rules of their own stand in pv.rules.kaizen and pv.rules.parity.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 
 from pv.contract import Contract, Entry
-from pv.findings import ERROR, Hit, blank, rule
+from pv.facts import Facts, iso_date
+from pv.findings import ERROR, WARNING, Hit, blank, rule, run_rule
 from pv.shapes import named, nearest
 
 INCUMBENTS = ("scikit-learn", "pytorch", "unsloth", "ollama", "llama.cpp")
@@ -16,6 +18,8 @@ INCUMBENTS = ("scikit-learn", "pytorch", "unsloth", "ollama", "llama.cpp")
 DIRECTIONS = ("higher_is_better", "lower_is_better")
 DEVICES = ("CPU", "GPU")
 SCORES = range(1, 6)
+MAX_AGE = 180
+"""Days for which a measurement of somebody else's tool says something; a verdict of a ledger holds no longer either."""
 
 
 def today() -> date:
@@ -95,6 +99,34 @@ def compute(contract: Contract) -> Iterator[Hit]:
     for beat in _beat(contract):
         if beat.text("approved_compute").strip().upper() not in DEVICES:
             yield from one_of(beat, "approved_compute", DEVICES)
+
+
+@rule("PV-BEAT-001", WARNING, "whoever reaches a benchmark's threshold has not lost against its baseline")
+def threshold_of_a_loser(contract: Contract) -> Iterator[Hit]:
+    for beat in _beat(contract):
+        low, high = _number(beat, "beat_threshold"), _number(beat, "baseline_value")
+        side = "below"
+        if beat.text("direction").strip() == "lower_is_better":
+            low, high, side = high, low, "above"
+        if beat.text("direction").strip() in DIRECTIONS and low is not None and high is not None and low < high:
+            threshold, baseline = beat.text("beat_threshold"), beat.text("baseline_value")
+            what = f"beat.beat_threshold: {threshold} is {side} the incumbent's {baseline}: the gate passes a loss"
+            yield Hit(beat.at("beat_threshold"), what, f"beat_threshold: {baseline}, or what is better")
+
+
+@run_rule("PV-BEAT-002", WARNING, f"the baseline of a benchmark was measured in the last {MAX_AGE} days")
+def old_baseline(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
+    for contract in contracts:
+        for mention in contract.claimed if contract.kind == "beat-benchmark" else ():
+            day = iso_date(mention.name)
+            if day and (today() - day).days > MAX_AGE:
+                what = f"the incumbent was measured on {day}, more than {MAX_AGE} days ago"
+                yield contract, Hit(mention.at, what, "measure its present release, and write that day")
+
+
+def _number(entry: Entry, key: str) -> int | float | None:
+    value = entry.raw.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @rule("CRUX-001", ERROR, "a demand_score lies between 1 and 5, and every story has one")

@@ -5,8 +5,8 @@ PV-STATUS levels, PV-TOL tolerances, PV-DUP what occurs twice. Here are those ab
 pv.rules.between has those between contracts, pv.rules.project those about the project, pv.rules.scalars those about
 YAML.
 
-A test without falsifiers is foreign: what breaks a rule about keys that pv alone reads is a warning there, since these
-keys may mean something else to their author.
+A test without falsifiers is foreign, unless that key is merely misspelt: what breaks a rule about keys that pv alone
+reads is a warning there, since these keys may mean something else to their author.
 """
 
 import functools
@@ -14,9 +14,9 @@ import math
 import re
 from collections.abc import Iterator
 
-from pv.contract import TARGET, Contract, FalsificationTest
-from pv.findings import ERROR, WARNING, Hit, again, blank, line_of, rule
-from pv.shapes import CHOICE, REQUIRED, TYPE, Mismatch, mismatches, nearest
+from pv.contract import TARGET, Contract, Entry, FalsificationTest, not_applicable
+from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
+from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, mismatches, nearest
 from pv.vocabulary import CONTRACT
 from pv.words import ROLES, Level, level_named
 from pv.yaml_loader import Document
@@ -45,9 +45,24 @@ def types(contract: Contract) -> Iterator[Hit]:
     yield from _shape(contract, TYPE)
 
 
+@rule("PV-TYPE-005", WARNING, "where text is meant stands text, no number and no true or false")
+def prose(contract: Contract) -> Iterator[Hit]:
+    for hit in _shape(contract, LOOSE):
+        value = contract.root.raw["metadata"]["version"] if hit.at == ("metadata", "version") else None
+        if type(value) is not float:  # 1.0 is a version to its author; PV-STYLE-005 asks for a semantic one
+            yield hit
+
+
 @rule("PV-TYPE-002", ERROR, "a key without which the contract cannot be read is there")
 def required_keys(contract: Contract) -> Iterator[Hit]:
     yield from _shape(contract, REQUIRED)
+
+
+@rule("PV-TYPE-004", ERROR, "metadata.description is not empty")
+def description(contract: Contract) -> Iterator[Hit]:
+    metadata = contract.root.entry("metadata")
+    if metadata and metadata.raw.get("description") is not None and blank(metadata, "description"):
+        yield Hit(metadata.at("description"), "metadata.description is empty", "say what the contract is about")
 
 
 @rule("PV-TYPE-003", ERROR, "a word from a closed vocabulary is one of it")
@@ -75,12 +90,13 @@ def named_obligations(contract: Contract) -> Iterator[Hit]:
 
 @rule("PV-LINK-003", WARNING, "an obligation has an id that a test names")
 def untested_obligations(contract: Contract) -> Iterator[Hit]:
-    if not any(test.ours and test.obligations for test in contract.tests):
-        return
+    ours = [test.raw.get("obligations") for test in contract.tests if test.ours]
+    if not ours or any(isinstance(names, str | int | float | dict) for names in ours):
+        return  # PV-TYPE-001 reports names that stand in no list
     named = {name for test in contract.tests for name in test.obligations}
     for entry in contract.root.entries("proof_obligations"):
         name = entry.text("id")
-        if name in named or entry.text("applies_to") == "not_applicable":
+        if name in named or not_applicable(entry):
             continue
         if name:
             what, hint = (
@@ -169,6 +185,15 @@ def status(contract: Contract) -> Iterator[Hit]:
             yield hit_in(test, "status", f"{test.status!r} is no level", nearest(test.status.upper(), tuple(Level)))
 
 
+@rule("PV-STATUS-004", WARNING, "a test that nothing runs states no level")
+def typed_level(contract: Contract) -> Iterator[Hit]:
+    for test in contract.tests:
+        level = level_named(test.status or "")
+        if level is not None and level.worth > Level.UNTESTED.worth and not test.falsifiers:
+            what = f"{test.id or 'a falsification test'} states {level.value}, and nothing runs it: it earned UNTESTED"
+            yield Hit(test.entry.at("status"), what, "name falsifiers: a level is computed, nobody types it")
+
+
 @rule("PV-TOL-001", ERROR, "a tolerance says why it is what it is")
 def unreasoned_tolerance(contract: Contract) -> Iterator[Hit]:
     for test in contract.tests:
@@ -191,6 +216,18 @@ def tolerance_limit(contract: Contract) -> Iterator[Hit]:
             yield hit_in(test, "tolerance", f"the limit of its tolerance is {shown}", "limit: 1.0e-4", item)
 
 
+@rule("PV-TOL-003", ERROR, "the tolerance of an obligation or an equation is a finite number, 0 or more")
+def stated_tolerances(contract: Contract) -> Iterator[Hit]:
+    claims = contract.root.entries("proof_obligations")
+    named = [(entry, "tolerance", called(entry, "proof obligation")) for entry in claims]
+    named += [(entry, "float_tolerance", f"equation {name!r}") for name, entry in contract.equation_entries()]
+    for entry, key, name in named:
+        value = entry.raw.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < math.inf:
+            what = f"{name}: the {key} is {entry.text(key)}, not a finite number that is 0 or more"
+            yield Hit(entry.at(key), what, f"{key}: 1.0e-4")
+
+
 @rule("PV-DUP-003", ERROR, "no two obligations and no two equations of a contract have the same id")
 def same_id_within(contract: Contract) -> Iterator[Hit]:
     for key, noun in (("proof_obligations", "obligation"), ("equations", "equation")):
@@ -198,6 +235,19 @@ def same_id_within(contract: Contract) -> Iterator[Hit]:
             what = f"the {noun} id {name!r} is taken in line {line_of(first, 'id')}"
             hint = "a test that names it would be about either"
             yield Hit(entry.at("id"), what, hint, not any(test.ours for test in contract.tests))
+
+
+@rule("PV-DUP-005", WARNING, "no id of a contract stands in two of its sections")
+def same_id_in_two_sections(contract: Contract) -> Iterator[Hit]:
+    first: dict[str, tuple[str, Entry]] = {}
+    for section in ("proof_obligations", "falsification_tests", "kani_harnesses", "qa_gate"):
+        gate = contract.root.entry(section)
+        for entry in (gate,) if gate else contract.root.entries(section):
+            if name := entry.text("id").strip():
+                other, its = first.setdefault(name, (section, entry))
+                if other != section:
+                    what = f"the id {name} stands in {other} too, in line {line_of(its, 'id')}"
+                    yield Hit(entry.at("id"), what, "who reads it cannot tell which one is meant")
 
 
 @rule("PV-DUP-004", WARNING, "the names of equations differ in more than case and separators")

@@ -1,7 +1,7 @@
 """Rules of the public tool for ledgers of comparisons (kind competitive-parity), under the same ids.
 
 A ledger has a row per command or function that is compared with a competitor's. A verdict may be a loss; what it may
-not do is vanish, hold forever, or rest on a competitor that nobody can fetch again.
+not do is vanish, hold forever, or rest on a competitor that nobody can fetch again. One rule is ours: PV-PARITY-001.
 """
 
 import re
@@ -10,7 +10,7 @@ from datetime import date
 
 from pv.contract import Contract, Entry
 from pv.facts import Facts, Mention, iso_date
-from pv.findings import ERROR, Hit, again, called, line_of, rule, run_rule
+from pv.findings import ERROR, WARNING, Hit, again, called, line_of, rule, run_rule
 from pv.rules import kinds
 from pv.rules.kinds import lacking, one_of
 from pv.sections import VERDICTS
@@ -197,6 +197,17 @@ def future_events(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
             if _ahead(mention, today) > 0:
                 what = f"this cannot have happened on {mention.name}: today is {today}"
                 yield contract, Hit(mention.at, what, "give the day of the measurement or of the record, in UTC")
+
+
+@run_rule("PV-PARITY-001", WARNING, "a row that says BETTER is still valid today")
+def expired(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
+    today = kinds.today()
+    hint = f"measure again, or write verdict: {UNMEASURED} and a downgrade with the reason"
+    for contract in contracts:
+        for mention in contract.claimed if contract.kind == "competitive-parity" else ():
+            if _ahead(mention, today) < 0:
+                what = f"the row says BETTER, which was valid until {mention.name.strip()}"
+                yield contract, Hit(mention.at, what, hint)
 
 
 def _ahead(mention: Mention, today: date) -> int:

@@ -41,7 +41,7 @@ def falsifiers_exist(contract: Contract, project: Project) -> Iterator[Hit]:
                 hint = "a mutant plants a defect; name the function that must notice it"
                 yield hit_in(test, "falsifiers", f"{module}:{name} is a mutant, not a falsifier", hint, role)
             elif found.kind == resolve.OTHER:
-                yield hit_in(test, "falsifiers", f"{module}:{name} is no function but {found.why}", "", role)
+                yield hit_in(test, "falsifiers", f"{module}:{name} is no falsifier but {found.why}", "", role)
         except PvError as error:
             yield hit_in(test, "falsifiers", _in_one_line(error), error.hint, role)
 
@@ -56,6 +56,9 @@ def mutants_exist(contract: Contract, project: Project) -> Iterator[Hit]:
             if found.kind == resolve.MISSING:
                 hint = nearest(mutant, project.sources.names(module, resolve.MUTANT))
                 yield hit_in(test, "mutants", f"no mutant {mutant!r} in {module}", hint, index)
+            elif found.kind == resolve.MUTANT and found.why:
+                hint = "a mutant is a generator function with a docstring that plants its defect around one yield"
+                yield hit_in(test, "mutants", f"the mutant {module}:{mutant} {found.why}", hint, index)
             elif found.kind == resolve.OTHER or (found.kind == resolve.FUNCTION and not found.why):
                 hint = "decorate it with @mutant of pv.trial"
                 yield hit_in(test, "mutants", f"{module}:{mutant} is no mutant", hint, index)
@@ -131,7 +134,7 @@ def registry_is_whole(contract: Contract, project: Project) -> Iterator[Hit]:
 @project_rule("PV-STATUS-002", ERROR, "no test states more than the evidence of today earns", lint=True)
 def overclaimed(contract: Contract, project: Project) -> Iterator[Hit]:
     for row in project.rows(contract) if _has_evidence(project) else ():
-        if row.overclaimed and row.stated is not None:  # PV-STATUS-001 reports what is no level
+        if row.bound and row.overclaimed and row.stated is not None:  # else PV-STATUS-004 and 001 tell
             what = f"states {row.stated.value}, and has earned {row.earned.level.value}: {row.earned.reasons[0]}"
             hint = "record evidence (pytest --falsify --record), then let pv promote --write state what it is worth"
             yield hit_in(row.test, "status", what, hint)

@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Iterator
 
-from pv.contract import Contract, Entry
+from pv.contract import Contract, not_applicable
 from pv.facts import stem_of
 from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
 from pv.vocabulary import CONTRACT
@@ -15,10 +15,15 @@ CLAIMS = ("proof_obligations", "falsification_tests")
 @rule("SCHEMA-001", ERROR, "metadata.references names at least one source")
 def references(contract: Contract) -> Iterator[Hit]:
     metadata = contract.root.entry("metadata")
-    if metadata and metadata.raw.get("references") in (None, []):
-        yield Hit(
-            metadata.at("references"), "metadata.references names no source", "cite a paper, a spec, a file format"
-        )
+    given = metadata.raw.get("references") if metadata else None
+    items = given if isinstance(given, list) else []
+    blanks = [index for index, one in enumerate(items) if one is None or (isinstance(one, str) and not one.strip())]
+    hint = "cite a paper, a spec, a file format"
+    if metadata and (given in (None, []) or (blanks and len(blanks) == len(items))):
+        yield Hit(metadata.at("references"), "metadata.references names no source", hint)
+    elif metadata:
+        for index in blanks:
+            yield Hit((*metadata.at("references"), index), f"metadata.references[{index}] is empty", hint)
 
 
 @rule("SCHEMA-002", ERROR, "metadata.version is not empty")
@@ -90,11 +95,15 @@ def kani_obligations(contract: Contract) -> Iterator[Hit]:
             yield Hit(entry.at("obligation"), f"{called(entry, 'kani harness')} names no obligation")
 
 
-@rule("SCHEMA-012", WARNING, "a kani harness states its bound")
+@rule("SCHEMA-012", WARNING, "a kani harness states its bound, 1 or more")
 def kani_bounds(contract: Contract) -> Iterator[Hit]:
     for entry in contract.root.entries("kani_harnesses"):
-        if entry.raw.get("bound") is None:
+        bound = entry.raw.get("bound")
+        if bound is None:
             yield Hit(entry.at("bound"), f"{called(entry, 'kani harness')} states no bound")
+        elif isinstance(bound, int | float) and not bound >= 1:
+            what = f"{called(entry, 'kani harness')} states the bound {entry.text('bound')}, which unrolls nothing"
+            yield Hit(entry.at("bound"), what, "bound: 1 or more")
 
 
 @rule("SCHEMA-013", WARNING, "a kernel contract has a qa_gate")
@@ -170,7 +179,7 @@ def not_applicable_owner(contract: Contract) -> Iterator[Hit]:
 def applicable_with_excuse(contract: Contract) -> Iterator[Hit]:
     for entry in contract.root.entries("proof_obligations"):
         for key in ("na_reason", "na_owner"):
-            if not _not_applicable(entry) and entry.raw.get(key) is not None:
+            if not not_applicable(entry) and entry.raw.get(key) is not None:
                 yield Hit(entry.at(key), f"{key} without applies_to: not_applicable")
 
 
@@ -208,11 +217,7 @@ def _belongs(contract: Contract, key: str, types: tuple[str, ...]) -> Iterator[H
             yield Hit(entry.at(key), f"{key} in an obligation of type {kind}", f"it is read in type: {owner} alone")
 
 
-def _not_applicable(entry: Entry) -> bool:
-    return entry.text("applies_to").strip().lower() == "not_applicable"
-
-
 def _not_applicable_without(contract: Contract, key: str) -> Iterator[Hit]:
     for entry in contract.root.entries("proof_obligations"):
-        if _not_applicable(entry) and blank(entry, key):
+        if not_applicable(entry) and blank(entry, key):
             yield Hit(entry.at("applies_to"), f"applies_to: not_applicable without {key}")

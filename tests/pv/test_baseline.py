@@ -79,6 +79,21 @@ def test_a_damaged_baseline_is_an_error_and_hides_nothing(tmp_path, text, messag
         read(file)
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_a_baseline_that_is_not_utf_8_is_an_error(tmp_path, encoding):
+    file = tmp_path / "known.json"
+    file.write_bytes(rendered(Counter({A: 1})).replace("c/a", "c/ä").encode(encoding))
+    with pytest.raises(PvError, match=r"known\.json: is (not UTF-8\n  hint: save it as UTF-8|no JSON: .*)$"):
+        read(file)
+
+
+def test_a_baseline_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "known.json"
+    file.write_text(rendered(Counter({A: 1})), encoding="utf-8-sig")
+    assert read(file) == {A: 1}
+    assert lines_of(file, Counter({A: 1})) == {}
+
+
 def test_a_missing_baseline_is_an_error_that_says_how_to_write_one(tmp_path):
     with pytest.raises(
         PvError, match=r"known\.json: there is no such baseline\n  hint: write it with --write-baseline"

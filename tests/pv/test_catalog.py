@@ -3,12 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from pv import rules
+from pv import rules, settings
 from pv.catalog import ASKED_BY, LEFT_OUT
 from pv.cli import main
 from pv.findings import RULES
 
 assert rules.RULE_MODULES
+assert settings.ABOUT_SETTINGS
 PAGE = (Path(__file__).parents[2] / "docs" / "lint.md").read_text(encoding="utf-8")
 NUMBERED = {"VAL": 6, "AUD": 5, "SCR": 4, "PRV": 4, "TRD": 2, "SUP": 1, "ENF": 2, "LCK": 1, "VER": 3, "DUP": 1}
 CATALOG = [f"PV-{family}-{number:03}" for family, last in NUMBERED.items() for number in range(1, last + 1)]

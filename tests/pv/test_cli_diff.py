@@ -136,7 +136,7 @@ def test_an_invalid_contract_on_either_side_is_named_and_the_others_are_compared
     line = BASE[: BASE.index("binds_to")].count("\n") + 1
     why = "is no valid contract: PV-LINK-001: FALSIFY-1: there is no equation 'sise'"
     assert lines[1] == f"old/a.yaml:{line}:3: not compared: {why}"
-    assert lines[2].startswith("new/b.yaml:2:1: not compared: ")
+    assert lines[2].startswith("new/b.yaml:1:11: not compared: ")
     assert lines[3] == "new/c.yaml: not compared: holds no contract: it is empty"
     assert lines[-1].startswith("decline: 1 contract: 1 unchanged, ")
     assert lines[-1].endswith("; 3 not compared")
@@ -331,6 +331,55 @@ def test_hidden_files_and_files_that_are_no_contracts_are_passed_over_in_a_commi
         "accept: 2 contracts: 2 unchanged, 0 changed, 0 added, 0 removed; 0 changes"
     ]
     assert diff(capsys, "v1..", "contracts/.hidden.yaml")[0] == 2
+
+
+@pytest.mark.parametrize("revisions", ["HEAD", "HEAD..next"])
+def test_a_registry_of_models_among_the_contracts_is_no_contract_that_changed(repository, capsys, revisions):
+    registry = {"pyproject.toml": "[tool.pv]\nmodels = 'contracts/models.yaml'\n", "contracts/models.yaml": "a: {}"}
+    write(repository, registry)
+    commit(repository)
+    write(repository, {"contracts/models.yaml": "b: {}"})
+    if ".." in revisions:
+        run(repository, "switch", "-q", "-c", "next")
+        commit(repository)
+        run(repository, "branch", "-f", "main", "HEAD~1")
+        revisions = "main..next"
+    code, lines = diff(capsys, revisions)
+    assert (code, lines) == (0, ["accept: 2 contracts: 2 unchanged, 0 changed, 0 added, 0 removed; 0 changes"])
+    assert diff(capsys, revisions, "contracts/models.yaml")[0] == 2
+
+
+def test_settings_of_today_take_no_contract_out_of_a_commit(repository, capsys):
+    write(repository, {"pyproject.toml": "[tool.pv]\nmodels = 'contracts/x.yaml'\n"})
+    code, lines = diff(capsys, "v1")
+    assert code == 1
+    assert lines[0].startswith("v1:contracts/x.yaml: removed at 1.2.3: ")
+
+
+@pytest.mark.parametrize(
+    "settings", ["[tool.pv", "tool = 1", "[tool.pv]\nmodel = 'x'", "[tool.pv]\nmodels = '../m.yaml'"]
+)
+def test_settings_of_a_commit_that_cannot_be_read_hide_no_contract(repository, capsys, settings):
+    write(repository, {"pyproject.toml": settings})
+    commit(repository)
+    assert diff(capsys, "HEAD", "contracts")[1][-1].startswith("accept: 2 contracts: 2 unchanged, ")
+    write(repository, {"pyproject.toml": ""})
+    assert diff(capsys, "HEAD", "contracts")[1][-1].startswith("accept: 2 contracts: 2 unchanged, ")
+
+
+def test_a_pipe_among_contracts_is_not_compared_and_nobody_waits_for_it(repository, capsys):
+    os.mkfifo("contracts/p.yaml")
+    why = "contracts/p.yaml: not compared: is no regular file: it is read only if it is named itself"
+    for args in (["HEAD", "contracts"], ["contracts", "contracts"]):
+        code, lines = diff(capsys, *args)
+        assert code == 2
+        assert lines[0].endswith(why)
+
+
+def test_capitals_make_no_other_suffix_in_a_commit(repository, capsys):
+    write(repository, {"contracts/z.YAML": BASE})
+    commit(repository)
+    assert diff(capsys, "v1..")[1][-1].startswith("accept: 3 contracts: 2 unchanged, 0 changed, 1 added, ")
 
 
 def test_a_pure_rename_needs_a_major_step(repository, capsys):

@@ -141,7 +141,8 @@ def test_a_folder_is_searched_in_depth_and_in_order(capsys, tmp_path):
     assert code == 1
     errors = [finding["path"] for finding in content["findings"] if finding["rule"] == "SCHEMA-001"]
     assert errors == [str(tmp_path / name) for name in ("a.yaml", "b/a.yaml", "b/z.yml")]
-    assert content["skipped"] == [str(tmp_path / name) for name in ("binding.yaml", "x-playbook.yaml")]
+    skipped = ("binding.yaml", "x-playbook.yaml", ".hidden", ".d.yaml")
+    assert content["skipped"] == [str(tmp_path / name) for name in skipped]
 
 
 def test_a_file_that_is_named_is_measured_whatever_it_is_called(capsys, tmp_path):
@@ -361,6 +362,34 @@ def test_output_that_cannot_be_written_is_said_so_and_is_no_verdict():
     with open("/dev/full", "w") as full:
         done = subprocess.run([PV, "validate", GOOD[0]], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "pv: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("command", [["validate", str(GOOD[0])], ["--version"], ["explain"]])
+def test_a_closed_output_is_said_so_and_is_no_verdict(command):
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", PV, *command], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "pv: the output cannot be written: it is closed\n")
+
+
+def test_a_closed_standard_error_changes_neither_verdict_nor_output(tmp_path):
+    (tmp_path / "none").mkdir()
+    command = [PV, "validate", "--json", str(GOOD[0]), str(tmp_path / "none")]
+    opened = subprocess.run(command, capture_output=True, text=True, check=False)
+    closed = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stdout) == (opened.returncode, opened.stdout)
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", PV, "explain", "zzz"], capture_output=True, check=False
+    )
+    assert (closed.returncode, closed.stdout) == (2, b"")
+
+
+def test_a_folder_that_is_gone_is_said_so(tmp_path):
+    script = 'mkdir here && cd here && rmdir ../here && exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", PV, "validate"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "pv: the current folder is gone\n")
 
 
 HEAVY = {

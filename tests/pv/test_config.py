@@ -180,3 +180,9 @@ def test_a_wrong_registry_is_an_error_that_names_the_model(tmp_path, text, messa
 def test_a_missing_registry_is_an_error(tmp_path):
     with pytest.raises(PvError, match=r"registry\.yaml: cannot be read: No such file or directory$"):
         registry(project(tmp_path, MODELS))
+
+
+@pytest.mark.parametrize("key", ["contracts", "evidence", "models", "baseline"])
+def test_a_path_with_a_nul_character_is_refused(tmp_path, key):
+    with pytest.raises(PvError, match=rf"pyproject\.toml: \[tool\.pv\] {key} must be a path, not 'b\\x00l'$"):
+        project(tmp_path, f'[tool.pv]\n{key} = "b\\u0000l"\n')

@@ -6,6 +6,7 @@ import pytest
 from pv.binding import bind
 from pv.cli import main
 from pv.collection import collect
+from pv.config import find
 from pv.coverage import coverage, percent
 from pv.outcome import Outcome
 from pv.words import Level
@@ -142,9 +143,71 @@ def test_a_falsifier_that_does_not_exist_covers_nothing_unnoticed(tmp_path, caps
     assert run(capsys, contract.path, "--min", "50")[0] == 0
     (tmp_path / "checks" / "sums.py").write_text(FALSIFIERS.replace("def order", "def older"))
     code, lines, err = run(capsys, contract.path, "--min", "50")
-    assert code == 2
-    assert lines[-1].startswith("decline: ")
+    assert code == 1
+    assert lines[-1].endswith("; 0.0 % covered, 50 % asked")
     assert err == f"pv: {contract.path}:22:5: not measured: T-1: no function 'order' in checks.sums\n"
+    assert run(capsys, contract.path)[0] == 2
+
+
+RUNS = (
+    HEAD
+    + """\
+equations: {e: {formula: x}}
+proof_obligations: [{id: O, property: p}]
+falsification_tests:
+- {id: T, rule: r, prediction: 1, if_fails: f, binds_to: e, obligations: [O], mutants: [m], RUN}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("test", "why"),
+    [
+        ("falsifiers: {algorithm: prose about it}", "T: the algorithm falsifier is 'prose about it', not module:func"),
+        ("falsifiers: {algorithmm: 'a:b'}", "T: there is no role 'algorithmm'"),
+        ("falsifiers: {algorithm: 'a:b', algorithmm: 'a:b'}", "T: there is no role 'algorithmm'"),
+        ("falsifiers: {oracle: 'a:b'}", "T: oracle has no models to run on"),
+        ("falsifiers: {live: 'a:b'}, models: [none]", "T: the project has no registry, so no model 'none'"),
+        ("falsifiers: {algorithm: 'a:c'}", "T: no function 'c' in a"),
+        ("falsifiers: {algorithm: 'a:b'}, models: [x, x]", "T: 'x' stands twice among its models"),
+    ],
+)
+def test_a_test_that_cannot_be_run_covers_nothing(tmp_path, capsys, test, why):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "a.py").write_text("def b(trial): ...\n")
+    path = tmp_path / "x-v1.yaml"
+    path.write_text(RUNS.replace("RUN", "falsifiers: {algorithm: 'a:b'}"))
+    assert run(capsys, path, "--min", "100")[0] == 0
+    path.write_text(RUNS.replace("RUN", test))
+    code, lines, err = run(capsys, path, "--min", "100")
+    assert code == 1
+    assert "1 tested by id, 0 by text alone, 0 run; 1 uncovered; 0.0 % covered" in lines[1]
+    assert lines[2] == "  1 equation: 1 bound by a test, 0 run"
+    assert lines[3].endswith("O: nothing runs T")
+    assert f"not measured: {why}" in err
+
+
+def test_no_model_of_a_registry_that_cannot_be_used_covers_anything(tmp_path, capsys):
+    (tmp_path / "pyproject.toml").write_text("[tool.pv]\nmodels = 'models.yaml'\n")
+    (tmp_path / "models.yaml").write_text("[]")
+    (tmp_path / "a.py").write_text("def b(trial): ...\n")
+    text = RUNS.replace("RUN", "falsifiers: {live: 'a:b'}, models: [tiny]")
+    test = text[text.index("- {id: T") :]
+    text = text.replace("property: p}", "property: p}, {id: P, property: q}")
+    (tmp_path / "x-v1.yaml").write_text(text + test.replace("T,", "U,").replace("[O]", "[P]"))
+    code, lines, err = run(capsys, tmp_path / "x-v1.yaml")
+    assert code == 2
+    assert "; 0.0 % covered" in lines[-1]
+    assert err.count("the registry of models cannot be used") == 1
+
+
+def test_a_project_is_looked_for_once_however_many_contracts_lie_in_a_folder(tmp_path, monkeypatch):
+    for n in range(3):
+        equal_parts(tmp_path, 1, 1, f"x{n}-v1.yaml")
+    asked = []
+    monkeypatch.setattr("pv.project.find", lambda folder: asked.append(folder) or find(folder))
+    coverage(collect([tmp_path]))
+    assert asked == [tmp_path]
 
 
 def levels(folder):

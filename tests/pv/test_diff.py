@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pv import rules
 from pv.contract import make_contract
 from pv.diff import added, compare, judged, removed
-from pv.diff_classes import POLICIES, policy
+from pv.diff_classes import POLICIES
 from pv.diff_walk import changes
 from pv.semver import Size
 from pv.yaml_loader import load
@@ -172,9 +172,54 @@ def test_metadata_status_is_a_life_and_a_level_that_is_typed_there_a_ledger():
 
 
 def test_a_note_is_prose_wherever_it_stands_and_an_equation_called_notes_is_a_promise():
-    assert policy(("our", "deep", "notes", "x")).changed("", "")[0] is Size.PATCH
+    old = "metadata: {version: 1.0.0, description: d}\nour: {deep: {notes: [one, two], comment: c}}\n"
+    assert between(old, old.replace("two", "three")) == [("patch", "changed", "our.deep.notes[1]")]
+    assert between(old, old.replace("comment: c", "comment: d")) == [("patch", "changed", "our.deep.comment")]
+    assert between(old, old.replace("notes: [one, two], ", "")) == [("patch", "removed", "our.deep.notes")]
     text = "metadata: {version: 1.0.0, description: d}\nequations: {notes: {formula: f}}\n"
     assert between(text, text.replace("formula: f", "formula: g")) == [("major", "changed", "equations.notes.formula")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{max_error: 1.0e-6}", "{max_error: 1.0}"),
+        ("{max_error: 1e-6}", "{max_error: 1e-1}"),
+        ("1.0e-6", "1.0"),
+        ("1e-6", "1e-1"),
+        ("[faster, 8]", "[faster, 2]"),
+        ("[faster, 8]", "faster"),
+        ("{limit: low}", "{limit: high}"),
+    ],
+)
+def test_only_text_is_a_note(old, new):
+    text = "metadata: {version: 1.0.0, description: d}\ngates: {note: " + old + "}\n"
+    assert [size for size, _, _ in between(text, text.replace(old, new))] == ["major"]
+
+
+def test_evidence_that_is_asked_for_is_no_ledger():
+    test = "metadata: {version: 1.0.0, description: d}\nfalsification_tests: [{id: A, evidence_required: 5 runs}]\n"
+    assert between(test, test.replace("5 runs", "0 runs")) == [
+        ("major", "changed", "falsification_tests[A].evidence_required")
+    ]
+
+
+@pytest.mark.parametrize("key", ["assumes", "guarantees"])
+@pytest.mark.parametrize("dims", ["[n, m]", "[m]", "[m, n, k]", "[]"])
+def test_dimensions_in_another_order_or_number_are_another_tensor(key, dims):
+    text = "metadata: {version: 1.0.0, description: d}\nequations: {e: {" + key + ": {shapes: {x: {dims: [m, n]}}}}}\n"
+    found = changes(contract(text), contract(text.replace("[m, n]", dims)))
+    why = {"assumes": "it holds under another condition", "guarantees": "what was promised is replaced"}[key]
+    assert {(change.size.word, change.why) for change in found} == {("major", why)}
+
+
+def test_the_order_of_coq_imports_is_a_difference_and_that_of_dependencies_is_none():
+    text = "metadata: {version: 1.0.0, description: d, depends_on: [a, b]}\ncoq_spec: {module: m, imports: [x, y]}\n"
+    assert between(text, text.replace("[x, y]", "[y, x]")) == [
+        ("major", "changed", "coq_spec.imports[0]"),
+        ("major", "changed", "coq_spec.imports[1]"),
+    ]
+    assert between(text, text.replace("[a, b]", "[b, a]")) == []
 
 
 # -- nothing is invisible ---------------------------------------------------------------------------------------------

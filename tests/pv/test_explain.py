@@ -93,7 +93,7 @@ def test_an_unknown_rule_is_answered_with_the_nearest_one(wrong, meant, capsys):
     assert capsys.readouterr().err == f"pv: there is no rule {wrong!r}\n  hint: did you mean {meant!r}?\n"
 
 
-@pytest.mark.parametrize("wrong", ["", "zzz", "9" * 5000])
+@pytest.mark.parametrize("wrong", ["zzz", "9" * 5000])
 def test_a_rule_that_is_like_none_is_answered_with_where_they_are_listed(wrong, capsys):
     assert main(["explain", wrong]) == 2
     assert capsys.readouterr().err.endswith("  hint: pv explain, without a rule, lists them\n")

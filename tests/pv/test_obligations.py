@@ -159,7 +159,7 @@ def test_no_obligation_at_all_is_nothing_measured(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "x-v1.yaml:2:1: not measured: "),
+        ("a: [", "x-v1.yaml:1:4: not measured: "),
         (HEAD + "proof_obligations: {id: A}\n", "x-v1.yaml:2:1: not measured: is not read: proof_obligations must be"),
         (HEAD + "proof-obligations: []\n", "x-v1.yaml:2:1: not measured: is not read: the key 'proof-obligations'"),
         (HEAD * 2, "x-v1.yaml:2:1: not measured: the key 'metadata' occurs twice"),
@@ -204,3 +204,16 @@ def test_texts_of_a_contract_forge_no_line_and_steer_no_terminal(tmp_path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == rf"{tmp_path}/x-v1.yaml:3: A\x1b[2J\nfake: line [b\n]: c\u202ed"
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    "test", ["falsifiers: {algorithm: prose}", "falsifiers: {algorithmm: 'a:b'}", "falsifiers: {live: 'a:b'}"]
+)
+def test_a_test_whose_falsifiers_cannot_be_planned_runs_nothing(tmp_path, capsys, test):
+    text = CONTRACT.replace("falsifiers: {algorithm: 'a:b'}", test)
+    (contract,) = collected(tmp_path, text).contracts
+    assert totals(obligations(contract))["run"] == 0
+    assert totals(obligations(collected(tmp_path).contracts[0]))["run"] == 1
+    collected(tmp_path, text)
+    main(["obligations", str(tmp_path / "x-v1.yaml")])
+    assert "    T-1 (line 21) its falsifiers cannot be run" in capsys.readouterr().out.splitlines()

@@ -54,6 +54,14 @@ def test_the_contracts_of_a_glob_are_those_on_disk(tmp_path):
     assert contracts_in(tmp_path, "gone/*.yaml") == contracts_in(tmp_path, "gone.yaml") == []
 
 
+def test_the_registry_of_models_is_no_contract_that_a_run_could_have_missed(tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.pv]\nmodels = "contracts/models.yaml"\n')
+    (tmp_path / "contracts").mkdir()
+    for name in ("a.yaml", "models.yaml"):
+        (tmp_path / "contracts" / name).write_text("")
+    assert contracts_in(tmp_path, "contracts/**") == ["contracts/a.yaml"]
+
+
 def test_files_below_the_current_folder_are_shown_from_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shown(tmp_path / "pyproject.toml") == "pyproject.toml"

@@ -251,6 +251,12 @@ def test_trials_are_chosen_as_tests_are(stranger: Stranger, arguments: list[str]
     result.assert_outcomes(passed=passed, deselected=deselected)
 
 
+def test_what_pv_validate_takes_for_no_contract_is_collected_for_none_and_capitals_are(stranger: Stranger) -> None:
+    stranger.write("contracts/binding.yaml", "a: 1\n")
+    (stranger.path / "contracts" / "sum.yaml").rename(stranger.path / "contracts" / "sum.YAML")
+    stranger.run("--falsify").assert_outcomes(passed=3)
+
+
 def test_a_yaml_that_is_no_contract_is_left_alone_unless_it_is_named(stranger: Stranger) -> None:
     stranger.write("other.yaml", "a: 1\n")
     stranger.run("--falsify", ".").assert_outcomes(passed=4)

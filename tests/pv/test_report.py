@@ -46,8 +46,8 @@ def test_quiet_text_is_the_last_line(folder):
 def test_the_last_line_says_all_that_was_taken_out_of_the_verdict(folder):
     assert summary(every_kind(folder)) == (
         "reject: 3 files: 2 accepted, 1 rejected; 1 error, 1 warning, 1 note; "
-        "1 test declared, 0 bound, 1 unbound (nothing runs them); 1 not measured; 1 skipped as no contracts; "
-        "1 finding suppressed; 1 finding known from the baseline; "
+        "1 test declared, 0 bound, 1 unbound (nothing runs them); 1 not measured; "
+        "1 skipped (no contract, hidden or linked); 1 finding suppressed; 1 finding known from the baseline; "
         "2 rules changed by settings (SCHEMA-006 error, SCHEMA-009 note)"
     )
 

@@ -1,4 +1,5 @@
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
@@ -34,8 +35,11 @@ MADE = "from pv.trial import mutant\n@mutant\ndef x():\n    'd'\n    yield\n"
     "text",
     [
         "def x(trial): ...",
-        "class x: ...",
         "x = lambda trial: None",
+        "def x(*trials): ...",
+        "def x(trial, more=1, *, last=2, **others): ...",
+        "def x(trial):\n    def parts(): yield\n    return [part for part in parts()]",
+        "from unittest import mock\n@mock.patch('m')\ndef x(trial, m): ...",
         "def f(trial): ...\nx = f",
         "import functools\ndef f(trial, n): ...\nx = functools.partial(f, n=1)",
         "import functools\n@functools.cache\ndef x(trial): ...",
@@ -57,17 +61,38 @@ def test_what_can_be_called_is_a_function(text, tmp_path):
     "text",
     [
         MADE,
-        "import pv.trial\n@pv.trial.mutant\ndef x(): yield",
-        "import pv.trial as t\n@t.mutant\ndef x(): yield",
-        "from pv import trial\n@trial.mutant\ndef x(): yield",
-        "from pv.trial import mutant as planted\n@planted\ndef x(): yield",
-        "import pv.trial\nplanted = pv.trial.mutant\n@planted\ndef x(): yield",
-        "import functools\nfrom pv.trial import mutant\n@functools.cache\n@mutant\ndef x(): yield",
+        "import pv.trial\n@pv.trial.mutant\ndef x(): 'd'; yield",
+        "import pv.trial as t\n@t.mutant\ndef x(): 'd'; yield",
+        "from pv import trial\n@trial.mutant\ndef x(): 'd'; yield",
+        "from pv.trial import mutant as planted\n@planted\ndef x(): 'd'; yield",
+        "import pv.trial\nplanted = pv.trial.mutant\n@planted\ndef x(): 'd'; yield",
+        "import functools\nfrom pv.trial import mutant\n@functools.cache\n@mutant\ndef x(): 'd'; yield",
         "from pv.trial import mutant\ndef f(): yield\nx = mutant(f)",
     ],
 )
 def test_what_mutant_of_pv_trial_made_is_a_mutant_under_any_alias(text, tmp_path):
     assert of_x(tmp_path, text) == Meaning(MUTANT)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("@mutant\ndef x(): yield", "has no docstring that says which defect it plants"),
+        ("@mutant\ndef x():\n    ' '\n    yield", "has no docstring that says which defect it plants"),
+        ("@mutant\ndef x(): 'd'", "is no generator function: it yields nowhere"),
+        ("@mutant\ndef x():\n    'd'\n    def y(): yield\n    return", "is no generator function: it yields nowhere"),
+        ("@mutant\nasync def x():\n    'd'\n    yield", "is no generator function: it yields nowhere"),
+        ("@mutant\nclass x: 'd'", "is no generator function: it yields nowhere"),
+        ("@mutant\ndef x(trial):\n    'd'\n    yield", "is called without arguments, and asks for one"),
+        ("@mutant\ndef x():\n    'd'\n    return others()", ""),
+        ("@mutant\ndef x(*, of=1):\n    'd'\n    yield from others()", ""),
+        ("@mutant\n@made\ndef x(): ...", ""),
+        ("try:\n    @mutant\n    def x():\n        'd'\n        yield\nexcept E:\n    x = mutant(others)", ""),
+        ("if y:\n    @mutant\n    def x():\n        'd'\n        yield\nelse:\n    @mutant\n    def x(): yield", ""),
+    ],
+)
+def test_a_mutant_that_can_never_be_planted_says_why(text, why, tmp_path):
+    assert of_x(tmp_path, f"from pv.trial import mutant\n{text}") == Meaning(MUTANT, why)
 
 
 def test_mutant_is_known_through_a_first_party_module(tmp_path):
@@ -98,6 +123,16 @@ def test_an_attribute_of_a_first_party_module_is_followed(tmp_path):
         ("import x.y", "a module"),
         ("from mine import other as x", "a module"),
         ("async def x(trial): ...", "an async function, which nobody awaits"),
+        ("class x:\n    def __init__(self, trial): ...", "a class"),
+        ("def x(trial):\n    with y:\n        yield", "a generator function, whose body nobody runs"),
+        ("def x(trial): return (yield from y)", "a generator function, whose body nobody runs"),
+        ("import functools\n@functools.cache\ndef x(trial): yield", "a generator function, whose body nobody runs"),
+        ("def x(): ...", "a function that takes no trial"),
+        ("def x(*, trial=1): ...", "a function that takes no trial"),
+        ("x = lambda: None", "a function that takes no trial"),
+        ("def x(trial, more): ...", "a function that asks for more than a trial"),
+        ("def x(trial, /, more, last=1): ...", "a function that asks for more than a trial"),
+        ("def x(trial, *, more): ...", "a function that asks for more than a trial"),
     ],
 )
 def test_what_is_neither_function_nor_mutant_is_named(text, what, tmp_path):
@@ -180,6 +215,14 @@ def test_nothing_is_imported(tmp_path, monkeypatch):
     assert "mine.m" not in sys.modules
 
 
+def is_called_with_a_trial(function) -> bool:
+    try:
+        inspect.signature(function).bind("trial")
+    except TypeError:
+        return False
+    return not inspect.isgeneratorfunction(function)
+
+
 @pytest.mark.parametrize("module", ["apr_cli_trace_save_tensor", "aprt_files", "model_parity", "contract_validates"])
 def test_the_falsifiers_of_the_project_mean_what_an_import_finds(module):
     root = Path(__file__).parents[2]
@@ -195,7 +238,7 @@ def test_the_falsifiers_of_the_project_mean_what_an_import_finds(module):
             assert callable(value), name
             assert not is_mutant(value), name
         elif kind == OTHER:
-            assert not callable(value), name
+            assert not (inspect.isfunction(value) and is_called_with_a_trial(value)), name
         else:
             assert kind == UNKNOWN, name
     assert set(found.names(f"falsifiers.{module}", MUTANT)) == {

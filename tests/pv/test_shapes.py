@@ -7,6 +7,7 @@ from pv.shapes import (
     CHOICE,
     FLAG,
     INTEGER,
+    LOOSE,
     NUMBER,
     REQUIRED,
     TEXT,
@@ -33,13 +34,13 @@ def found(text: str, **keys: Key) -> list[Mismatch]:
 @pytest.mark.parametrize(
     ("shape", "right", "wrong"),
     [
-        (TEXT, ("t", "''", "1.10", "true", "~"), ("[]", "{}")),
+        (TEXT, ("t", "''", "no", "~"), ("[]", "{}")),
         (NUMBER, ("1", "1e-5", ".inf", "~"), ("'1'", "true", "[]", "{}")),
         (INTEGER, ("0", "-3", "0o17", "~"), ("1.0", "'1'", "true", "[]")),
         (FLAG, ("true", "false", "~"), ("no", "'true'", "0", "{}")),
         (ANYTHING, ("1", "[]", "{a: [b]}", "~"), ()),
         (Choice(("x", "y")), ("x", "'y'", "~"), ("z", "X", "''", "1", "[x]")),
-        (ListOf(TEXT), ("[]", "[a, 1]", "~"), ("a", "{}", "[~]", "[[a]]", "[a, {}]")),
+        (ListOf(TEXT), ("[]", "[a, b]", "~"), ("a", "{}", "[~]", "[[a]]", "[a, {}]")),
         (MapOf(TEXT), ("{}", "{a: b}", "~"), ("a", "[]", "{a: ~}", "{a: [b]}")),
         (Record({"k": Key(TEXT)}), ("{}", "{k: t}", "{k: ~}", "{other: [1]}", "~"), ("[]", "t", "{k: []}")),
         (Named(Record({"k": Key(TEXT)})), ("{}", "[]", "{n: {k: t}}", "[{k: t}]", "~"),
@@ -53,6 +54,12 @@ def test_a_value_has_its_shape_or_one_mismatch_says_that_it_has_not(shape, right
         (only,) = found(f"key: {value}\n", key=Key(shape))
         assert only.place[0] == "key", value
         assert only.kind in (TYPE, CHOICE)
+
+
+@pytest.mark.parametrize(("value", "shown"), [("1.10", "1.1"), ("true", "true"), ("-3", "-3")])
+def test_a_number_or_a_flag_where_text_is_meant_is_read_and_told(value, shown):
+    (only,) = found(f"key: [a, {value}]\n", key=Key(ListOf(TEXT)))
+    assert (only.kind, only.place, only.message) == (LOOSE, ("key", 1), f"key[1] is {shown}, and text is meant here")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from pv import promote
 from pv.binding import bind
 from pv.cli import main
 from pv.errors import PvError
@@ -185,7 +187,7 @@ def test_a_contract_that_cannot_be_read_hides_no_other(tmp_path):
     assert len(found.problems) == 1
     assert "unreadable: contracts/broken.yaml:" in as_text(found)
     assert exit_code(found, check=True) == 1
-    assert exit_code(found, check=False) == 0
+    assert exit_code(found, check=False) == 2
 
 
 def test_two_contracts_of_one_name_are_a_problem(tmp_path):
@@ -211,7 +213,7 @@ def test_paths_choose_contracts_and_a_missing_one_is_an_error(tmp_path):
     (tmp_path / "more" / "other.yml").write_text(CONTRACT)
     (tmp_path / "more" / "notes.txt").write_text("")
     more = [tmp_path / "more", contract.path, contract.path]
-    assert list(contract_files(config, more)) == [tmp_path / "more" / "other.yml", contract.path]
+    assert contract_files(config, more)[0] == [tmp_path / "more" / "other.yml", contract.path]
     assert [row.contract.stem for row in survey(config, [tmp_path / "more"]).rows] == ["other", "other"]
     with pytest.raises(PvError, match=r"gone\.yaml: no such file or folder$"):
         survey(config, [tmp_path / "gone.yaml"])
@@ -259,7 +261,7 @@ def test_what_lies_among_contracts_and_is_none_is_passed_over(tmp_path):
     for name in ("binding.yaml", "playbook-x.yaml", ".hidden.yaml", ".cache/copy.yaml"):
         (config.contracts / name).parent.mkdir(exist_ok=True)
         (config.contracts / name).write_text(CONTRACT)
-    assert list(contract_files(config)) == [contract.path]
+    assert contract_files(config) == ([contract.path], [])
 
 
 @pytest.mark.parametrize(
@@ -317,3 +319,32 @@ def test_a_summary_that_counts_more_than_was_earned_fails_the_check(tmp_path, mo
         capsys.readouterr()
         assert main(["status", "--check"]) == code
     assert capsys.readouterr().err.endswith("its summary counts 9 tests of functional or above, 1 earned it\n")
+
+
+def test_the_registry_of_models_among_the_contracts_is_none(tmp_path):
+    config, contract = project(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[tool.pv]\nmodels = 'contracts/models.yaml'\n")
+    (config.contracts / "models.yaml").write_text("tiny: {}")
+    assert contract_files(config) == ([contract.path], [])
+
+
+def test_a_pipe_among_the_contracts_is_a_problem_and_hides_no_other(tmp_path):
+    config, _ = project(tmp_path)
+    os.mkfifo(config.contracts / "p.yaml")
+    found = survey(config)
+    assert totals(found)["contracts"] == 1
+    problem = "unreadable: contracts/p.yaml: is no regular file: it is read only if it is named itself"
+    assert problem in as_text(found).splitlines()
+    assert exit_code(found, check=True) == 1
+
+
+def test_a_contract_cannot_steer_the_terminal(tmp_path):
+    text = CONTRACT.replace("T-1", '"\\x1b[2J\\u202e"').replace("status: PARTIAL", 'status: "DISCHARGED\\x1b]0;x"')
+    config, _ = project(tmp_path, **{PLACE: text})
+    found = survey(config)
+    shown = as_text(found)
+    assert r"\x1b[2J\u202e" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert promote.as_text(found, []).replace("\n", "").isprintable()
+    assert as_json(found).isascii()
+    assert json.loads(as_json(found))["tests"][0]["test"] == "\x1b[2J\u202e"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pv.errors import PvError
-from pv.walk import find, is_contract, yaml_files
+from pv.walk import contracts_below, find, is_contract, yaml_files
 
 
 def test_files_come_in_depth_and_in_order(tmp_path):
@@ -29,7 +29,7 @@ def test_a_folder_that_cannot_be_searched_is_no_empty_one(tmp_path, monkeypatch)
     ("name", "wanted"), [("softmax.yaml", True), ("binding.yaml", False), ("a-playbook-v1.yaml", False)]
 )
 def test_binding_registries_and_playbooks_are_no_contracts(name, wanted):
-    assert is_contract(Path("contracts") / name) is wanted
+    assert is_contract(Path("contracts") / name, None) is wanted
 
 
 @pytest.fixture
@@ -69,7 +69,8 @@ def tree(tmp_path, monkeypatch):
 )
 def test_a_pattern_that_no_shell_expanded_means_what_a_shell_would_make_of_it(tree, pattern, files):
     found = find([Path(pattern)])
-    assert sorted(map(str, found.files)) == files
+    assert sorted(map(str, (*found.files, *found.skipped))) == files
+    assert found.skipped == [Path(name) for name in files if name == "binding.yaml"]
     assert found.declined == []
 
 
@@ -85,7 +86,7 @@ def test_an_absolute_pattern_is_searched_where_it_says(tree, tmp_path):
 
 def test_each_file_is_taken_once_in_the_order_of_the_arguments(tree, tmp_path):
     found = find([Path("s"), Path("b.yml"), tmp_path / "s" / "c.yaml", Path("*.y*ml"), Path("./s/loop/a.yaml")])
-    assert list(map(str, found.files)) == ["s/c.yaml", "s/t/d.yaml", "b.yml", "a.yaml", "binding.yaml", "x[1].yaml"]
+    assert list(map(str, found.files)) == ["s/c.yaml", "s/t/d.yaml", "b.yml", "a.yaml", "x[1].yaml"]
 
 
 def test_what_is_given_is_no_file_of_the_disk(tree):
@@ -111,3 +112,56 @@ def test_the_registry_of_models_is_no_contract(tmp_path):
     found = find([tmp_path])
     assert (found.files, found.skipped) == ([tmp_path / "a.yaml"], [tmp_path / "models/registry.yaml"])
     assert find([tmp_path / "models/registry.yaml"]).files == [tmp_path / "models/registry.yaml"]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder contracts with a.yaml and the project's registry of models, models.yaml."""
+    (tmp_path / "pyproject.toml").write_text('[tool.pv]\nmodels = "contracts/models.yaml"\n')
+    (tmp_path / "contracts").mkdir()
+    for name in ("a.yaml", "models.yaml"):
+        (tmp_path / "contracts" / name).write_text("metadata: {}")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["contracts/*.yaml", "*/*", "contract[s]", "**/*.yaml"])
+def test_a_pattern_passes_over_what_a_folder_does(project, pattern):
+    found = find([Path(pattern)])
+    assert found.files == [Path("contracts/a.yaml")]
+    assert found.skipped == [Path("contracts/models.yaml")]
+    assert found.declined == []
+
+
+def test_a_pattern_that_matches_no_contract_is_declined_and_a_file_that_is_named_is_measured(project):
+    assert find([Path("contracts/m*.yaml")]).declined == [("contracts/m*.yaml", "matches no contract")]
+    assert find([Path("contracts/models.yaml")]).files == [Path("contracts/models.yaml")]
+
+
+def test_capitals_make_no_other_suffix(tmp_path):
+    for name in ("a.YAML", "b.Yml", "c.yaml", "d.YAML.txt"):
+        (tmp_path / name).touch()
+    assert [file.name for file in find([tmp_path]).files] == ["a.YAML", "b.Yml", "c.yaml"]
+
+
+def test_what_is_hidden_or_linked_is_named_and_not_looked_into(tmp_path):
+    for name in ("c/a.yaml", "c/.old/b.yaml", "c/.d.yaml", "c/.notes.txt", "c/.git/e.yaml", "elsewhere/f.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "c" / "link").symlink_to(tmp_path / "elsewhere")
+    found = contracts_below(tmp_path / "c")
+    assert [file.name for file in found.files] == ["a.yaml"]
+    assert [path.name for path in found.hidden] == [".old", "link", ".d.yaml"]
+    assert (found.skipped, found.declined) == ([], [])
+    assert find([tmp_path / "c", tmp_path / "c"]).hidden == found.hidden
+
+
+@pytest.mark.parametrize("argument", [".", "*.yaml"])
+def test_a_walk_waits_for_no_pipe_and_says_so(tmp_path, monkeypatch, argument):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("p.yaml")
+    Path("a.yaml").touch()
+    Path("gone.yaml").symlink_to("nowhere")
+    found = find([Path(argument)])
+    assert [file.name for file in found.files] == ["a.yaml", "gone.yaml"]
+    assert found.declined == [("p.yaml", "is no regular file: it is read only if it is named itself")]
+    assert find([Path("p.yaml")]).files == [Path("p.yaml")]

@@ -1,5 +1,6 @@
 import gc
 import math
+import re
 import tracemalloc
 
 import pytest
@@ -128,7 +129,7 @@ REFUSED = [
     ("a: b: c\n", "1:5", "mapping values are not allowed .*"),
     ("a: @b\n", "1:4", "found character .*that cannot start any token.*"),
     ("a: [1\nb: 2\n", "2:.", "(did not find )?expected ',' or ']'.*"),
-    ("a: 'x\n", "2:1", "found unexpected end of stream .*"),
+    ("a: 'x\n", "1:4", "found unexpected end of stream .*"),
     ("a: 1\n b: 2\n", "2:3", "mapping values are not allowed .*"),
     ("a: \x00\n", "1:4", "a NUL character is not allowed in YAML"),
     ("a\n\nb: \x1b[31m\n", "3:4", r"the character U\+001B is not allowed in YAML"),
@@ -150,6 +151,26 @@ REFUSED = [
 def test_what_is_refused_is_named_with_its_place(parser, text, place, message):
     with pytest.raises(YamlError, match=rf"^x\.yaml:{place}: {message}(\n|$)"):
         load(text, "x.yaml")
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: [", "1:4"),
+        ("a: [\n", "1:4"),
+        ("a: {b: [1, 2\n# c\n", "1:8"),
+        ("a: [1,\n", "1:4|1:6"),
+        ('x: 1\na: "open\n\n\n', "2:4"),
+        ("x: 1\na: 'open", "2:4"),
+        ("a: &", "1:4"),
+    ],
+)
+def test_what_never_ends_is_found_where_it_begins_and_never_behind_the_end_of_the_file(parser, start, text, place):
+    with pytest.raises(YamlError, match=rf"^x\.yaml:({place}): ") as caught:
+        load(start + text, "x.yaml")
+    lines = text.rstrip("\n").count("\n") + 1
+    assert all(int(line) <= lines for line in re.findall(r"in line (\d+)", str(caught.value)))
 
 
 def test_parse_collects_duplicate_keys_and_keeps_the_first_values(parser):
@@ -216,6 +237,21 @@ nested: {x: {y: z}}
 flow: [a,
  b]
 """
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n", "\r"])
+def test_wherever_a_text_breaks_off_what_is_wrong_lies_in_it(parser, break_):
+    places = []
+    for length in range(len(ENDS)):
+        text = ENDS[:length].rstrip("\n")
+        try:
+            load((text + "\n\n").replace("\n", break_), "x.yaml")
+        except YamlError as error:
+            places.append((text.split("\n"), error.at))
+    assert len(places) > 20
+    for lines, at in places:
+        assert at.line <= len(lines)
+        assert at.column <= len(lines[at.line - 1])
 
 
 @pytest.mark.parametrize("break_", ["\n", "\r\n", "\r"])

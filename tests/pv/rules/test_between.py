@@ -48,6 +48,12 @@ def test_a_dot_in_a_stem_is_no_suffix(name):
     assert stem_of(name) == name
 
 
+@pytest.mark.parametrize("name", ["''", "' '"])
+def test_an_empty_name_is_that_of_no_contract(name, tmp_path):
+    (only,) = findings(write(tmp_path, a=name))
+    assert only[5] == "there is no contract '', neither in this run nor beside this one nor in the project"
+
+
 def test_a_single_contract_is_not_told_of_those_beside_it(tmp_path):
     write(tmp_path, a="b", b="")
     assert findings(tmp_path / "a.yaml") == []
@@ -120,3 +126,20 @@ def test_a_number_is_a_name_as_it_was_written(tmp_path):
     (only,) = findings(write(tmp_path, **{"1.1": "1.10", "007": ""}))
     assert only[5].startswith("there is no contract '1.10', ")
     assert findings(write(tmp_path, **{"1.1": "007"})) == []
+
+
+@pytest.mark.parametrize("name", ["models", "binding", "a-playbook"])
+def test_what_is_known_to_be_no_contract_is_none_to_depend_on(name, tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool.pv]\nmodels = 'contracts/models.yaml'\n")
+    folder = tmp_path / "contracts"
+    folder.mkdir()
+    write(folder, a=name)
+    (folder / f"{name}.yaml").write_text("tiny: {}")
+    assert [at[0] for at in findings(folder / "a.yaml")] == ["PV-DEP-001"]
+    assert [at[0] for at in findings(folder)] == ["PV-DEP-001"]
+
+
+def test_a_dependency_in_capitals_is_found_beside(tmp_path):
+    write(tmp_path, a="b", b="")
+    (tmp_path / "b.yaml").rename(tmp_path / "b.YAML")
+    assert findings(tmp_path / "a.yaml") == []

@@ -4,8 +4,8 @@ import pytest
 
 from pv.contract import make_contract
 from pv.findings import ERROR, WARNING
-from pv.rules import check
-from pv.rules.keys import slips
+from pv.rules import check, keys
+from pv.slips import slips
 from pv.yaml_loader import parse
 
 HEAD = "metadata:\n  kind: {}\n  version: 1.0.0\n  description: d\n  references: [r]\n"
@@ -144,7 +144,7 @@ def test_two_spellings_are_an_error_only_in_a_contract_of_ours():
         ("tehroem", "theorem", 2),
         ("ofmral", "formal", 2),
         ("obudn", "bound", None),
-        ("nam", "name", None),
+        ("nam", "name", 1),
         ("refrences", "referencse", 2),
         ("rulle", "rule", 1),
         ("role", "rule", 1),
@@ -159,4 +159,31 @@ def test_two_spellings_are_an_error_only_in_a_contract_of_ours():
 )
 def test_how_far_a_key_is_from_a_known_one(key, known, distance):
     assert slips(key, known) == distance
-    assert slips(known, key) == distance
+    assert slips(known, key) == (distance if len(key) > 3 else None)
+
+
+def strays(count: int) -> list[str]:
+    return [f"zq{number:04}zq" for number in range(count)]
+
+
+def test_what_a_mapping_holds_is_looked_up_once_and_not_once_for_each_unread_key(monkeypatch):
+    section, asked = keys._section, []
+    monkeypatch.setattr(keys, "_section", lambda record, name: asked.append(name) or section(record, name))
+    findings("".join(f"{key}: 1\n" for key in strays(300)))
+    assert max(asked.count(key) for key in ("metadata", *strays(300))) == 2  # by each of the two rules once
+
+
+def test_whether_a_mapping_has_keys_of_ours_is_asked_once_and_not_once_for_each_unread_key(monkeypatch):
+    ours, asked = keys._ours, []
+    monkeypatch.setattr(keys, "_ours", lambda node: asked.append(node.place) or ours(node))
+    findings("".join(f"{key}: 1\n" for key in strays(300)))
+    assert asked == [(), ()]
+
+
+def test_beyond_a_number_of_unread_keys_in_a_mapping_only_their_count_is_told():
+    text = "".join(f"{key}: 1\n" for key in strays(keys.MAX_STRAYS))
+    whole = findings(text)
+    assert [at[0] for at in whole] == ["PV-KEY-002"] * keys.MAX_STRAYS
+    more = findings(text + "metdata: 1\n" + "else: 1\n")
+    assert more[:-1] == whole[:-1]
+    assert more[-1][:3] == ("PV-KEY-001", 500, "from zq0499zq on, 3 more keys of the same mapping are not read")

@@ -1,10 +1,12 @@
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from pv.contract import make_contract
-from pv.findings import ERROR
-from pv.rules import check
+from pv.facts import facts_of
+from pv.findings import ERROR, WARNING
+from pv.rules import check, check_together, kinds
 from pv.yaml_loader import parse
 
 HEAD = "metadata: {kind: %s, version: 1.0.0, description: d, references: [r]%s}\n"
@@ -87,3 +89,51 @@ def test_a_story_needs_score_and_competitor_and_metadata_needs_neither():
 @pytest.mark.parametrize("stories", ["x", "{}", "[x]", "[{competitor: c, demand_score: '3'}]"])
 def test_stories_that_cannot_be_read_are_an_error(stories):
     assert [at[0] for at in errors("registry", f"stories: {stories}")] == ["PV-TYPE-001"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "threshold", "baseline", "side"),
+    [
+        ("higher_is_better", "0.92", "0.956", "below"),
+        ("higher_is_better", "0.956", "0.956", None),
+        ("higher_is_better", "0.96", "0.956", None),
+        ("lower_is_better", "0.96", "0.956", "above"),
+        ("lower_is_better", "0.956", "0.956", None),
+        ("lower_is_better", "0.92", "0.956", None),
+        ("higher_is_better", "9", "10.0", "below"),
+        ("higher_is_better", "-2", "-1", "below"),
+        ("sideways", "0.92", "0.956", None),
+        ("higher_is_better", ".nan", "1", None),
+        ("higher_is_better", "0.92", "[1]", None),
+        ("higher_is_better", "'0.92'", "0.956", None),
+        ("higher_is_better", "0", "true", None),
+    ],
+)
+def test_a_threshold_that_lets_the_benchmark_lose_is_a_warning(direction, threshold, baseline, side):
+    text = HEAD % ("beat-benchmark", "") + beat(direction=direction, beat_threshold=threshold, baseline_value=baseline)
+    found = [at for at in check(make_contract(Path("x.yaml"), parse(text, "x.yaml"))) if at.rule == "PV-BEAT-001"]
+    what = f"beat.beat_threshold: {threshold} is {side} the incumbent's {baseline}: the gate passes a loss"
+    assert [(at.severity, at.line, at.message) for at in found] == ([(WARNING, 6, what)] if side else [])
+
+
+@pytest.mark.parametrize(
+    ("day", "written", "old"),
+    [
+        ("2026-08-29", "2026-03-02", False),
+        ("2026-08-30", "2026-03-02", True),
+        ("2026-08-30", "' 2026-03-02 '", True),
+        ("2026-08-30", "2026-12-01", False),
+        ("2026-08-30", "spring", False),
+        ("2026-08-30", "[2020-01-01]", False),
+        ("2026-08-30", None, False),
+    ],
+)
+def test_a_baseline_is_old_after_180_days(monkeypatch, day, written, old):
+    monkeypatch.setattr(kinds, "today", lambda: date.fromisoformat(day))
+    text = HEAD % ("beat-benchmark", "") + beat(baseline_sourced_date=written)
+    facts = facts_of(make_contract(Path("x.yaml"), parse(text, "x.yaml")))
+    wanted = [("PV-BEAT-002", WARNING, 9, "the incumbent was measured on 2026-03-02, more than 180 days ago")]
+    found = [(at.rule, at.severity, at.line, at.message) for at in check_together([facts])]
+    assert found == (wanted if old else [])
+    other = facts_of(make_contract(Path("x.yaml"), parse(text.replace("beat-benchmark", "pattern"), "x.yaml")))
+    assert check_together([other]) == []

@@ -28,13 +28,32 @@ def of(test: str, prefix: str, more: str = "") -> list[tuple[str, str, int, str,
     return findings(f"{HEAD}- {{{test}}}\n{more}", prefix)
 
 
-def test_an_obligation_that_no_test_names_is_told_where_tests_name_obligations():
+def test_an_obligation_that_no_test_names_is_told_where_a_test_is_ours():
     test = f"{OURS}, binds_to: length, obligations: [OBL-1]"
     what = "no falsification test names the obligation 'OBL-2'"
     assert of(test, "PV-LINK") == [("PV-LINK-003", WARNING, 5, what, "name it in obligations: [..] of a test")]
     assert of(test.replace("[OBL-1]", "[OBL-1, OBL-2]"), "PV-LINK") == []
     foreign = "- {id: B, prediction: p, if_fails: f, obligations: [OBL-2]}\n"
     assert of(test, "PV-LINK", foreign) == []
+    assert [(at[0], at[2]) for at in of(f"{OURS}, binds_to: length", "PV-LINK-003")] == [
+        ("PV-LINK-003", 4),
+        ("PV-LINK-003", 5),
+    ]
+    unnamed = make_contract(Path("x.yaml"), load(f"{HEAD}- {{{OURS}, binds_to: length}}\n", "x.yaml"))
+    assert "PV-AUD-001" not in {at.rule for at in check(unnamed, lint=True)}  # pv lint does not tell it twice
+
+
+def test_obligations_that_nothing_can_name_are_told_though_no_test_names_any():
+    text = HEAD.replace("id: OBL-1, ", "").replace("id: OBL-2, ", "") + f"- {{{OURS}, binds_to: length}}\n"
+    what, hint = "the obligation has no id, so no test can name it", "id: OBL-1"
+    assert findings(text, "PV-LINK") == [("PV-LINK-003", WARNING, line, what, hint) for line in (4, 5)]
+
+
+@pytest.mark.parametrize("key", ["falsifier", "falsifers", "Falsifiers", "falsfiers"])
+def test_a_test_whose_falsifiers_are_misspelt_is_still_held_to_what_is_asked_of_ours(key):
+    slip = OURS.replace("falsifiers", key)
+    assert of(f"{slip}, binds_to: lenght", "PV-LINK-001")[0][1] == ERROR
+    assert of(f"{OURS.replace('falsifiers', 'verifiers')}, binds_to: lenght", "PV-LINK-001")[0][1] == WARNING
 
 
 def test_an_obligation_without_an_id_cannot_be_named():
@@ -44,8 +63,9 @@ def test_an_obligation_without_an_id_cannot_be_named():
     ]
 
 
-def test_an_obligation_that_does_not_apply_needs_no_test():
-    text = HEAD.replace("property: q", "property: q, applies_to: not_applicable, na_reason: r, na_owner: o")
+@pytest.mark.parametrize("word", ["not_applicable", "NOT_APPLICABLE", "' not_applicable '"])
+def test_an_obligation_that_does_not_apply_needs_no_test(word):
+    text = HEAD.replace("property: q", f"property: q, applies_to: {word}, na_reason: r, na_owner: o")
     assert findings(text + f"- {{{OURS}, binds_to: length, obligations: [OBL-1]}}\n", "PV-LINK") == []
 
 
@@ -54,11 +74,11 @@ def test_tests_that_are_not_ours_need_no_links():
 
 
 def test_a_test_that_is_bound_to_nothing_and_tries_nothing_is_told():
-    assert of(OURS, "PV-LINK") == [
+    assert of(OURS, "PV-LINK")[2:] == [
         ("PV-LINK-004", WARNING, 7, "A: is bound to no equation", "binds_to: length, or whichever it is about"),
         ("PV-LINK-005", WARNING, 7, "A: names no obligation", "obligations: [OBL-1], or whichever it tries"),
     ]
-    assert of(f"{OURS}, covers: document", "PV-LINK") == []
+    assert of(f"{OURS}, covers: document", "PV-LINK")[2:] == []
     alone = "metadata: {kind: pattern, version: 1.0.0, description: d, references: [r]}\nfalsification_tests:\n"
     assert findings(f"{alone}- {{{OURS}}}\n", "PV-LINK") == []
 
@@ -109,3 +129,23 @@ def test_equations_that_differ_otherwise_are_not_told():
 
 def test_names_of_separators_only_are_not_taken_for_each_other():
     assert findings("equations: {'-': {formula: f}, '_': {formula: f}}\n", "PV-DUP") == []
+
+
+@pytest.mark.parametrize(("value", "told"), [(".nan", 1), (".inf", 1), ("-1", 1), ("0", 0), ("1.0e-6", 0), ("x", 0)])
+def test_a_tolerance_of_an_obligation_or_an_equation_is_finite_and_not_negative(value, told):
+    claims = f"equations: {{e: {{formula: f, float_tolerance: {value}}}}}\n"
+    claims += f"proof_obligations: [{{id: O, property: p, tolerance: {value}}}]\n"
+    found = findings(claims, "PV-TOL")
+    what = f"is {value}, not a finite number that is 0 or more"
+    shown = [
+        ("PV-TOL-003", ERROR, 1, f"equation 'e': the float_tolerance {what}"),
+        ("PV-TOL-003", ERROR, 2, f"O: the tolerance {what}"),
+    ]
+    assert [at[:4] for at in found] == shown * told
+
+
+@pytest.mark.parametrize(("text", "told"), [("''", 1), ("' '", 1), ("d", 0)])
+def test_a_description_without_words_is_an_error(text, told):
+    found = findings(f"metadata: {{kind: pattern, version: 1.0.0, description: {text}, references: [r]}}\n", "PV-TYPE")
+    shown = ("PV-TYPE-004", ERROR, 1, "metadata.description is empty", "say what the contract is about")
+    assert found == [shown] * told

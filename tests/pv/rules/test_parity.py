@@ -208,6 +208,15 @@ def test_no_date_under_any_key_lies_more_than_180_days_ahead(monkeypatch):
     assert on("2026-03-03", text, monkeypatch) == []  # time alone turns no ledger red
 
 
+def test_a_win_is_one_up_to_its_last_day(monkeypatch):
+    better = ledger(item({**ROW, "verdict": "BETTER"}), item({**ROW, "entry_point": "apr serve"}))
+    assert on("2026-08-29", better, monkeypatch) == []
+    what = "the row says BETTER, which was valid until 2026-08-29"
+    assert on("2026-08-30", better, monkeypatch) == [("PV-PARITY-001", 4, what)]
+    assert on("2026-08-30", ledger(item({**ROW, "verdict": "UNMEASURED"})), monkeypatch) == []
+    assert on("2026-08-30", better.replace("2026-08-29", "never"), monkeypatch) == []
+
+
 def test_dates_of_other_kinds_are_their_own_business(monkeypatch):
     text = ledger(metadata=", created: 2099-01-01")
     assert [at[0] for at in on("2026-03-02", text, monkeypatch)] == ["PARITY-016"]

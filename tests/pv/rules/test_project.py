@@ -18,6 +18,7 @@ falsification_tests:
   mutants: [wrong]
 """
 CHECKS = "from pv.trial import mutant\n\n\ndef finds(trial): ...\n\n\n@mutant\ndef wrong():\n    'd'\n    yield\n"
+NONE = "number = 1\nclass Kind: ...\ndef parts(trial): yield\ndef alone(): ...\n"
 MODEL = "{about: a, licence: l, sha256: '" + "0" * 64 + "', size: 1, file: x.gguf}\n"
 
 
@@ -59,7 +60,10 @@ def test_what_exists_is_not_told_and_not_imported(root, monkeypatch):
         ("mine.checks:nothing", "no function 'nothing' in mine.checks", "known: finds"),
         ("mine.checks:wrong", "mine.checks:wrong is a mutant, not a falsifier",
          "a mutant plants a defect; name the function that must notice it"),
-        ("mine.checks:number", "mine.checks:number is no function but a value", ""),
+        ("mine.checks:number", "mine.checks:number is no falsifier but a value", ""),
+        ("mine.checks:Kind", "mine.checks:Kind is no falsifier but a class", ""),
+        ("mine.checks:parts", "mine.checks:parts is no falsifier but a generator function, whose body nobody runs", ""),
+        ("mine.checks:alone", "mine.checks:alone is no falsifier but a function that takes no trial", ""),
         ("numpy:sum", "'numpy' is no first-party module, so a change of it could not be noticed",
          "first-party here: mine; see [tool.pv] first-party"),
         ("mine.bad:f", "does not parse: expected ':' ({}/mine/bad.py:1)", ""),
@@ -67,7 +71,7 @@ def test_what_exists_is_not_told_and_not_imported(root, monkeypatch):
     ],
 )  # fmt: skip
 def test_a_falsifier_that_is_none_is_an_error_on_its_line(target, message, hint, root):
-    (root / "mine" / "checks.py").write_text(f"{CHECKS}number = 1\n")
+    (root / "mine" / "checks.py").write_text(f"{CHECKS}{NONE}")
     (root / "mine" / "bad.py").write_text("def f(trial)\n")
     (root / "mine" / "far.py").write_text("from mine.gone import f\n")
     (only,) = [at for at in findings(root, "mine.checks:finds", target) if at[0] == "PV-RUN-007"]
@@ -94,6 +98,20 @@ def test_a_role_that_is_none_is_left_to_the_rule_about_roles(root):
 def test_a_mutant_that_is_none_is_an_error_on_its_line(mutant, message, hint, root):
     (root / "mine" / "checks.py").write_text(f"{CHECKS}number = 1\n")
     assert findings(root, "[wrong]", f"[wrong, {mutant}]") == [("PV-RUN-008", ERROR, 8, 20, f"A: {message}", hint)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("'d'\n", "pass\n", "has no docstring that says which defect it plants"),
+        ("yield", "pass", "is no generator function: it yields nowhere"),
+        ("wrong()", "wrong(trial)", "is called without arguments, and asks for one"),
+    ],
+)
+def test_a_mutant_that_can_never_be_planted_is_an_error_on_its_line(old, new, why, root):
+    (root / "mine" / "checks.py").write_text(CHECKS.replace(old, new))
+    hint = "a mutant is a generator function with a docstring that plants its defect around one yield"
+    assert findings(root) == [("PV-RUN-008", ERROR, 8, 13, f"A: the mutant mine.checks:wrong {why}", hint)]
 
 
 def test_a_mutant_must_lie_in_the_module_of_every_falsifier(root):
@@ -203,9 +221,9 @@ def test_a_level_of_a_test_that_cannot_be_bound_says_why(root):
     assert f"earned UNTESTED: cannot be bound: {root}/mine/checks.py:11: no module 'mine.gone'" in only[4]
 
 
-def test_a_level_that_a_test_of_others_states_is_a_warning(root):
+def test_a_level_that_a_test_without_falsifiers_states_is_told_once(root):
     other = "[wrong]\n- {id: B, prediction: p, if_fails: f, status: FUNCTIONAL}"
-    assert [(at[0], at[1]) for at in findings(root, "[wrong]", other, lint=True)] == [("PV-STATUS-002", WARNING)]
+    assert [(at[0], at[1]) for at in findings(root, "[wrong]", other, lint=True)] == [("PV-STATUS-004", WARNING)]
 
 
 def test_a_word_that_is_no_level_is_told_once(root):

@@ -98,3 +98,27 @@ def test_pv_lint_names_each_thing_without_which_a_kernel_is_not_proved(text, mis
     assert [at[2] for at in broken(text, "kernel", lint=True)] == missing
     assert broken(text, "kernel") == []  # the first generation's contracts stay accepted
     assert broken(text, "pattern", lint=True) == []
+
+
+@pytest.mark.parametrize(
+    ("references", "messages"),
+    [
+        ("[]", ["metadata.references names no source"]),
+        ("['']", ["metadata.references names no source"]),
+        ("[' ', ~]", ["metadata.references names no source"]),
+        ("['', r]", ["metadata.references[0] is empty"]),
+        ("[r, 0]", []),
+        ("r", []),
+    ],
+)
+def test_an_empty_text_among_the_references_is_no_source(references, messages):
+    text = f"metadata: {{kind: pattern, version: 1.0.0, description: d, references: {references}}}\n"
+    found = check(make_contract(Path("x.yaml"), parse(text.encode(), "x.yaml")))
+    assert [at.message for at in found if at.rule == "SCHEMA-001"] == messages
+
+
+@pytest.mark.parametrize(("bound", "told"), [("-4", 1), ("0", 1), ("1", 0), ("8", 0), ("x", 0)])
+def test_a_bound_that_unrolls_nothing_is_told(bound, told):
+    found = broken(f"kani_harnesses: [{{id: K, obligation: p, bound: {bound}}}]\n")
+    shown = ("SCHEMA-012", 2, f"K states the bound {bound}, which unrolls nothing", "bound: 1 or more")
+    assert found == [shown] * told
