@@ -156,7 +156,7 @@ PARITY = Record(
                         "owner": Key(TEXT, "who measures again"),
                         "recorded_on": Key(TEXT, "day of the withdrawal, YYYY-MM-DD"),
                         "recheck_by": Key(TEXT, "day by which it is measured again, YYYY-MM-DD"),
-                        "note": Key(TEXT, "what else there is to say"),
+                        "detail": Key(TEXT, "what else there is to say"),
                     }
                 )
             ),

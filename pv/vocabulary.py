@@ -203,11 +203,11 @@ VERIFICATION_SUMMARY = Record(
         "l4_lean_proved": Key(INTEGER, "how many of them Lean has proved"),
         "l4_sorry_count": Key(INTEGER, "how many have a proof in Lean with a hole"),
         "l4_not_applicable": Key(INTEGER, "how many ask for no proof in Lean"),
-        "falsification_tests": Key(INTEGER, "how many tests there are; written by pv promote"),
-        "bound": Key(INTEGER, "how many of them name a falsifier; written by pv promote"),
-        **{level.value.lower(): Key(INTEGER, f"how many of them are {level.value}") for level in Level},
+        "falsification_tests": Key(INTEGER, "how many tests there are; written by pv promote", ours=True),
+        "bound": Key(INTEGER, "how many of them name a falsifier; written by pv promote", ours=True),
+        **{level.value.lower(): Key(INTEGER, f"how many of them are {level.value}", ours=True) for level in Level},
     },
-    free={"proven": "", "tested": "", "status": "", "notes": ""},
+    free={"proven": "", "tested": "", "status": "", "notes": "", "evidence": ""},
 )
 IN_EQUATIONS = "they are read in an equation"
 CONTRACT = Record(

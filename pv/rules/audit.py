@@ -10,7 +10,7 @@ from typing import Any
 
 from pv.contract import Contract, Entry, FalsificationTest
 from pv.facts import iso_date
-from pv.findings import ERROR, NOTE, WARNING, Hit, called, rule
+from pv.findings import NOTE, WARNING, Hit, called, rule
 from pv.shapes import nearest
 
 CLAIMS = ("equations", "proof_obligations", "kani_harnesses", "type_invariants")
@@ -59,7 +59,9 @@ def untested(contract: Contract) -> Iterator[Hit]:
         yield Hit((claims[0],), f"its {claims[0]} claim something, and no falsification test tries to break it")
 
 
-@rule("AUDIT-002", ERROR, "the obligation of a kani harness is the id or the property of a proof obligation", lint=True)
+@rule(
+    "AUDIT-002", WARNING, "the obligation of a kani harness is the id or the property of a proof obligation", lint=True
+)
 def proofs_of_nothing(contract: Contract) -> Iterator[Hit]:
     harnesses = [entry for entry in contract.root.entries("kani_harnesses") if entry.text("obligation").strip()]
     stated = list(contract.root.entries("proof_obligations"))

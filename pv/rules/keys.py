@@ -147,8 +147,13 @@ def _meant(stray: Stray) -> str:
     if meant and not wrong[meant]:
         return f"did you mean {meant!r}?"
     if name not in COMMON:
-        homes = [node.section for node in stray.nodes[:-1] if _reads(node.record, name, stray.kind)]
-        homes += [f"{here.section}.{word}".lstrip(".") for word, record in stray.beside if name in record.spelt]
+        above = [node for node in stray.nodes[:-1] if name not in node.value]  # a second one means something else
+        homes = [node.section for node in above if _reads(node.record, name, stray.kind)]
+        homes += [
+            f"{here.section}.{word}".lstrip(".")
+            for word, record in stray.beside
+            if name in record.spelt and name not in (here.value[word] if isinstance(here.value[word], dict) else ())
+        ]
         if homes:
             return f"it is read {_in(homes)}: look at the indentation"
     return f"did you mean {meant!r}?" if meant and meant not in here.value else ""

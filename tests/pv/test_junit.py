@@ -54,7 +54,7 @@ def test_every_file_is_a_suite_and_every_broken_rule_a_case(tmp_path):
 
 
 def test_two_findings_of_one_rule_are_one_failure_with_both_places(tmp_path):
-    (suite,) = parsed(validate(files(tmp_path, x=GOOD.replace("}}\n", "}, g: {domain: d}, h: {domain: d}}\n"))))
+    (suite,) = parsed(validate(files(tmp_path, x=GOOD.replace("}}\n", "}, g: {formula: ''}, h: {formula: ''}}\n"))))
     assert cases(suite) == [("SCHEMA-004", "failure")]
     assert suite.find("testcase/failure").text.count(": error SCHEMA-004: ") == 2
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pv.contract import make_contract
-from pv.findings import ERROR, NOTE, WARNING
+from pv.findings import NOTE, WARNING
 from pv.rules import check
 from pv.yaml_loader import load
 
@@ -42,12 +42,12 @@ def test_a_kani_harness_may_name_its_obligation_by_id_or_by_property(obligation)
     assert found(text, "AUDIT-002") == []
 
 
-def test_a_kani_harness_of_an_obligation_that_is_not_there_is_an_error_for_each():
+def test_a_kani_harness_of_an_obligation_that_is_not_there_is_a_warning_for_each():
     text = "proof_obligations: [{id: O-1, property: p}]\nkani_harnesses:\n"
     text += "- {id: K-1, obligation: O-2}\n- {id: K-2, obligation: O-1}\n- {id: K-3, obligation: P}\n"
     assert found(text, "AUDIT-002") == [
-        (4, ERROR, "K-1: there is no proof obligation 'O-2'"),
-        (6, ERROR, "K-3: there is no proof obligation 'P'"),
+        (4, WARNING, "K-1: there is no proof obligation 'O-2'"),
+        (6, WARNING, "K-3: there is no proof obligation 'P'"),
     ]
 
 
@@ -58,9 +58,9 @@ def test_where_no_obligation_has_an_id_harnesses_that_cite_one_are_one_warning()
     assert found(text, "AUDIT-002") == [(5, WARNING, what)]
 
 
-def test_a_harness_without_any_obligation_in_the_contract_is_an_error():
+def test_a_harness_without_any_obligation_in_the_contract_is_a_warning():
     assert found("kani_harnesses: [{id: K, obligation: O-1}]", "AUDIT-002") == [
-        (2, ERROR, "K: there is no proof obligation 'O-1'")
+        (2, WARNING, "K: there is no proof obligation 'O-1'")
     ]
 
 
