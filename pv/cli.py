@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "explain": ("pv.commands.explain", "tell what a rule asks, and why"),
         "status": ("pv.commands.status", "show stated and earned levels"),
         "promote": ("pv.commands.promote", "write earned levels into contracts"),
+        "evidence": ("pv.commands.evidence", "verify, unite and tidy recorded evidence"),
+        "replay": ("pv.commands.replay", "make the trial of a record again"),
         "coverage": ("pv.commands.coverage", "show which obligations are tested, by id"),
         "obligations": ("pv.commands.obligations", "list proof obligations and what tries to break them"),
         "equations": ("pv.commands.equations", "print equations as text or LaTeX"),
