@@ -31,6 +31,10 @@ class YamlError(PvError):
         self.file, self.at = file, at
 
 
+class TagError(YamlError):
+    """A tag that asks for another type than it may."""
+
+
 # -- characters -------------------------------------------------------------------------------------------------------
 
 _REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
@@ -174,9 +178,9 @@ def scalar_value(event: ScalarEvent, where: str) -> Any:
     raise tag_refused(tag, event, where)
 
 
-def tag_refused(tag: str, event: Any, where: str) -> YamlError:
+def tag_refused(tag: str, event: Any, where: str) -> TagError:
     """The error for a tag that asks for another type than it may."""
     shown = "!!" + tag.removeprefix(CORE) if tag.startswith(CORE) else tag
-    return YamlError(
+    return TagError(
         f"the tag {shown} is not allowed here", file=where, at=position_of(event.start_mark), hint="write a plain value"
     )
