@@ -184,9 +184,13 @@ def repeated_names(contract: Contract) -> Iterator[Hit]:
 
 @rule("PV-STATUS-001", ERROR, "the status of a test is a level")
 def status(contract: Contract) -> Iterator[Hit]:
-    for test in contract.tests:
-        if test.status is not None and level_named(test.status) is None:
-            yield hit_in(test, "status", f"{test.status!r} is no level", nearest(test.status.upper(), tuple(Level)))
+    wrong = [test for test in contract.tests if test.status is not None and level_named(test.status) is None]
+    foreign = [test for test in wrong if not test.ours]  # with words of another tool, as a rule all of them
+    for test in (*foreign[:1], *(test for test in wrong if test.ours)):
+        others = 0 if test.ours else len(foreign) - 1
+        more = f", nor is the status of {others} more test{'s' if others > 1 else ''}" if others else ""
+        hint = nearest(str(test.status).upper(), tuple(Level))
+        yield hit_in(test, "status", f"{test.status!r} is no level{more}", hint)
 
 
 @rule("PV-STATUS-004", WARNING, "a test that nothing runs states no level")

@@ -31,7 +31,8 @@ def version(contract: Contract) -> Iterator[Hit]:
     metadata = contract.root.entry("metadata")
     if metadata and blank(metadata, "version"):
         hint = 'write version: "1.0.0"'
-        yield Hit(metadata.at("version"), "metadata.version is empty", hint, _blanks(contract, metadata, "version"))
+        what = "metadata.version is empty" if "version" in metadata.raw else "metadata has no version"
+        yield Hit(metadata.at("version"), what, hint, _blanks(contract, metadata, "version"))
 
 
 @rule("SCHEMA-003", ERROR, "a kernel contract has equations")

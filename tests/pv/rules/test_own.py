@@ -176,3 +176,20 @@ def test_a_key_that_is_missing_or_a_number_that_is_null_is_an_error_in_foreign_c
     assert findings("metadata: {version: 1.0.0, references: [r]}\n", "PV-TYPE")[0][:2] == ("PV-TYPE-002", ERROR)
     text = f"{HEAD.splitlines()[0]}\nverification_summary: {{total_obligations: ~}}\n"
     assert findings(text, "PV-TYPE")[0][:2] == ("PV-TYPE-002", ERROR)
+
+
+def test_words_of_another_tool_are_one_finding_and_those_of_ours_one_each():
+    tests = "".join(f"- {{id: T{n}, rule: r, prediction: p, if_fails: f, status: GREEN}}\n" for n in range(3))
+    head = HEAD + "- {id: T, rule: r, prediction: p, if_fails: f, status: UNTESTED}\n"
+    known = "known: UNTESTED, PARTIAL_ALGORITHM_LEVEL, FUNCTIONAL, DISCHARGED, FALSIFIED, STALE"
+    first = "T0: 'GREEN' is no level"
+    assert findings(head + tests, "PV-STATUS-001") == [
+        ("PV-STATUS-001", WARNING, 8, f"{first}, nor is the status of 2 more tests", known)
+    ]
+    two = head + "".join(tests.splitlines(keepends=True)[:2])
+    assert findings(two, "PV-STATUS-001")[0][3] == f"{first}, nor is the status of 1 more test"
+    ours = tests.replace("status", "falsifiers: {algorithm: 'a:b'}, mutants: [m], status")
+    assert [at[1:4] for at in findings(head + tests + ours.replace("T", "U"), "PV-STATUS-001")] == [
+        (WARNING, 8, f"{first}, nor is the status of 2 more tests"),
+        *((ERROR, 11 + n, f"U{n}: 'GREEN' is no level") for n in range(3)),
+    ]

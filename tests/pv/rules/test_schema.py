@@ -182,3 +182,10 @@ def test_references_of_blanks_alone_are_an_error_where_the_public_tool_refuses_t
     assert (found.severity, found.message) == (severity, "metadata.references names no source")
     ours = check(make_contract(Path("x.yaml"), parse(text + OURS, "x.yaml")))
     assert [at.severity for at in ours if at.rule == "SCHEMA-001"] == ["error"]
+
+
+def test_a_version_that_is_missing_is_told_apart_from_an_empty_one():
+    head = "metadata: {kind: pattern, description: d, references: [r]%s}\n"
+    for more, what in (("", "metadata has no version"), (", version: ''", "metadata.version is empty")):
+        found = check(make_contract(Path("x.yaml"), parse(head % more, "x.yaml")))
+        assert [(at.severity, at.message) for at in found if at.rule == "SCHEMA-002"] == [("error", what)]
