@@ -43,10 +43,11 @@ def equations(contract: Contract) -> Iterator[Hit]:
 
 @rule("SCHEMA-004", ERROR, "an equation has a formula")
 def formulas(contract: Contract) -> Iterator[Hit]:
-    lenient = contract.kind != "kernel" and not contract.ours  # public contracts of other kinds have prose in its place
+    lenient = contract.kind != "kernel" and not contract.ours
     for name, entry in contract.equation_entries():
         if blank(entry, "formula"):
-            foreign = lenient or _blanks(contract, entry, "formula")
+            prose = lenient and "formula" not in entry.raw  # public contracts of other kinds have it in its place
+            foreign = prose or _blanks(contract, entry, "formula")
             yield Hit(entry.at("formula"), f"equation {name!r} has no formula", foreign=foreign)
 
 

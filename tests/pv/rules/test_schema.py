@@ -130,7 +130,7 @@ def test_a_bound_that_unrolls_nothing_is_told(bound, told):
     [
         ("kernel", "{domain: d}", "error"),
         ("pattern", "{latex: x}", "warning"),
-        ("pattern", "{formula: ''}", "warning"),
+        ("pattern", "{formula: ''}", "error"),
         ("kernel", "{formula: ''}", "error"),
         ("kernel", "{formula: ' '}", "warning"),
     ],
