@@ -143,6 +143,10 @@ REFUSED = [
     ("a: 1\n".encode("utf-32"), "1:1", "is UTF-32, not UTF-8"),
     ("a: 1\n".encode("utf-32-be"), "1:1", "is UTF-32, not UTF-8"),
     ('a: "\\U99999999"\n', r"1:\d+", "(found invalid|did not find|invalid Unicode|cannot be parsed).*"),
+    (b"\x00\x01\xff\xfe", "1:3", "byte 0xFF is not UTF-8"),
+    (b"GGUF\x03" + bytes(60), "1:1", "is binary data, not text"),
+    (b"GGUF\x03" + bytes(MAX_BYTES), "1:1", "is binary data, not text"),
+    (b"a: \0\0\n", "1:4", "a NUL character is not allowed in YAML"),
     (b"a" * (MAX_BYTES + 1), "1:1", "is longer than 4194304 bytes"),
 ]
 
