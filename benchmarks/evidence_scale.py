@@ -93,10 +93,10 @@ def make(root: Path, records: int) -> None:
     parents: tuple[str, ...] = ()
     made = generation = 0
     while made < records:
-        batch = []
+        batch: list[Record] = []
         while len(batch) < min(PER_RUN, records - made):
-            claim = {} if generation == 0 else {"claim": sha256(b"%d" % generation)}
-            batch += [replace(record, **claim) for record in today]
+            old = sha256(b"%d" % generation)
+            batch += [replace(record, claim=old) if generation else record for record in today]
             generation += 1
         batch = batch[: min(PER_RUN, records - made)]
         parents = (write(root / "evidence", batch, parents, made),)

@@ -4,6 +4,7 @@ The pytest plugin runs the planned trials and records them under these digests; 
 carry the digests of today. Both read them from here, so they cannot disagree.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,7 @@ def _without(mapping: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in mapping.items() if name != key}
 
 
+@functools.cache
 def seed_of(contract: str, test: str, role: str, model: str | None) -> int:
     """The seed of a trial, 32 bits, from its names: every run tries the same, and a mutant what its role tries."""
     return int(digest([contract, test, role, model])[:8], 16)

@@ -25,7 +25,7 @@ def encode(value: Any, *, where: str = "") -> Json:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return str(value) if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(value, int):
         if abs(value) > EXACT:
             raise PvError(f"{value} is not exact as a JSON number", where=where, hint="write it as text, in quotes")
@@ -46,12 +46,16 @@ def encode(value: Any, *, where: str = "") -> Json:
 
 def canonical(value: Any, *, where: str = "") -> bytes:
     """RFC 8785 bytes of `encode(value)`."""
-    encoded = encode(value, where=where)
-    if _is_plain(encoded):  # twenty times faster, and the same bytes
-        return json.dumps(encoded, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return canonical_json(encode(value, where=where))
+
+
+def canonical_json(value: Json) -> bytes:
+    """RFC 8785 bytes of what is JSON already. ValueError for a lone surrogate, which UTF-8 cannot hold."""
+    if _is_plain(value):  # twenty times faster, and the same bytes
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     import rfc8785
 
-    return bytes(rfc8785.dumps(encoded))
+    return bytes(rfc8785.dumps(value))
 
 
 def _is_plain(value: Json) -> bool:

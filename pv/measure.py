@@ -1,15 +1,14 @@
 """Measuring many files: what the cache knows is not measured again, and the rest is shared among processes."""
 
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pv.contract import Contract, UnreadableError, make_contract, read_bytes
-from pv.errors import PvError
 from pv.findings import Finding
+from pv.processes import shared
 from pv.project import project_around
 from pv.rules import Checked, check_bytes, check_within
 from pv.yaml_loader import parse
@@ -72,7 +71,8 @@ def measure(
             done[index] = Measured(path, known[1])
         else:
             tasks.append(_Task(path, lint, given.get(path), known, cache is not None))
-    results = _results(tasks, min(jobs, len(tasks) // SHARE))
+    lighter = "try --jobs 1: it needs less memory"
+    results = shared(_measured, tasks, min(jobs, len(tasks) // SHARE), chunk=CHUNK, lighter=lighter)
     for index in range(len(files)):
         if index in done:
             yield done[index]
@@ -101,33 +101,6 @@ def _recalled(cache: "Cache", path: Path, data: bytes | None, lint: bool) -> tup
         return None
     checked = cache.get(digest, path)
     return (digest, checked) if checked else None
-
-
-def _results(tasks: Sequence[_Task], jobs: int) -> Iterator[tuple[Measured, str]]:
-    if jobs < 2 or not _may_fork():
-        yield from map(_measured, tasks)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(jobs, get_context("fork"), _begin) as processes:
-        try:
-            yield from processes.map(_measured, tasks, chunksize=CHUNK)
-        except BrokenProcessPool:
-            raise PvError("a process was killed while it measured", hint="try --jobs 1: it needs less memory") from None
-
-
-def _may_fork() -> bool:
-    """Whether this process has but one thread: a lock that another one holds would never be released in a copy."""
-    try:
-        return len(os.listdir("/proc/self/task")) == 1
-    except OSError:
-        return False
-
-
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one ends it
 
 
 def _measured(task: _Task) -> tuple[Measured, str]:

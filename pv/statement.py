@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pv.canonical import Json, canonical, digest, encode, parse
+from pv.canonical import Json, canonical, canonical_json, digest, encode, parse
 from pv.errors import PvError
 from pv.evidence.machine import this_machine
 from pv.outcome import OBSERVED, Outcome, supports
@@ -127,6 +127,12 @@ def environment() -> dict[str, str]:
 
 def statement(record: Record) -> dict[str, Json]:
     """The in-toto Statement of a record. PvError for an outcome that observed nothing: there is nothing to state."""
+    encoded = encode(_statement(record), where=f"{record.contract}::{record.test}")
+    assert isinstance(encoded, dict)
+    return encoded
+
+
+def _statement(record: Record) -> dict[str, Any]:
     if record.outcome not in OBSERVED:
         raise PvError(
             f"{record.outcome} observed nothing and is never recorded", where=f"{record.contract}::{record.test}"
@@ -142,7 +148,7 @@ def statement(record: Record) -> dict[str, Json]:
         subject.append(_described(f"oracle:{record.oracle.name}", digest(named)))
     passed = supports(record.outcome, record.mutant)
     name = f"{record.test}[{suffix(record.role, record.model.name if record.model else None, record.mutant)}]"
-    value = {
+    return {
         "_type": STATEMENT_TYPE,
         "subject": subject,
         "predicateType": PREDICATE_TYPE,
@@ -172,9 +178,6 @@ def statement(record: Record) -> dict[str, Json]:
             },
         },
     }
-    encoded = encode(value, where=f"{record.contract}::{name}")
-    assert isinstance(encoded, dict)
-    return encoded
 
 
 def _described(name: str, sha256: str) -> dict[str, Any]:
@@ -202,11 +205,11 @@ def record_of(data: bytes) -> Record:
     value = parse(data)
     try:
         record = _record(value)
-        again = canonical(statement(record))
-        if again == data:
+        follows = _statement(record) == value
+        if follows and canonical_json(value) == data:
             return record
     except (LookupError, TypeError, AttributeError, ValueError, PvError):
-        again = b""
+        follows = False
     errors = sorted(
         schema_validator("statement.schema.json").iter_errors(value),
         key=lambda error: list(map(str, error.absolute_path)),
@@ -214,7 +217,7 @@ def record_of(data: bytes) -> Record:
     if errors:
         place = "/".join(map(str, errors[0].absolute_path)) or "the statement"
         raise PvError(f"is not a pv statement: {place}: {errors[0].message[:200]}")
-    if again and again == canonical(value):
+    if follows:
         raise PvError("is not canonical JSON (RFC 8785)")
     raise PvError("contradicts itself: subjects, result or test names do not follow from its pv_trial")
 

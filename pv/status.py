@@ -87,7 +87,7 @@ def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
         root=config.root,
         contracts=tuple(contracts),
         rows=tuple(rows),
-        records=len(evidence.records),
+        records=len(evidence.facts),
         problems=(*unsearched, *problems, *evidence.problems, *_changed_models(config, rows)),
         evidence=evidence,
     )

@@ -58,7 +58,7 @@ def verify(args: argparse.Namespace) -> int:
     folder = _folder(args.folder)
     if not folder.is_dir() and not folder.is_symlink():
         raise PvError("no such folder: nothing was verified", where=str(folder), hint="pytest --falsify --record")
-    found = read(folder)
+    found = read(folder, remember=False)
     print(_as_json(found)) if args.json else show(_as_text(found))
     if found.problems:
         return 1
@@ -102,11 +102,11 @@ def _counts(found: "Evidence") -> dict[str, int]:
     from pv.evidence.machine import distinct
 
     runs = found.chain.runs.values()
-    gone = {place for run in runs if run.released for place in run.records} - found.records.keys()
+    gone = {place for run in runs if run.released for place in run.records} - found.facts.keys()
     return {
         "runs": len(runs),
         "heads": len(found.chain.heads),
-        "records": len(found.records),
+        "records": len(found.facts),
         "machines": distinct(run.machine for run in runs),
         "released": len(gone),
         "pending": len(found.chain.pending),

@@ -4,12 +4,12 @@ Settings (severities, suppressions, a baseline) are read from [tool.pv] of the p
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pv.commands.output import show
+from pv.processes import available
 
 if TYPE_CHECKING:
     from pv.validate import Verdict
@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=int,
         metavar="N",
-        default=len(os.sched_getaffinity(0)),
+        default=available(),
         help="how many processes share many files; by default one for each core",
     )
     parser.add_argument("--no-cache", action="store_true", help="measure again what was measured before, keep nothing")

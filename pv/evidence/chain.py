@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
-from pv.evidence.run import RUNS, Run, heads_of, is_failed, trial_name
-from pv.statement import Problem, Record
+from pv.evidence.run import RUNS, Run, heads_of
+from pv.evidence.shelf import Fact
+from pv.statement import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ class Chain:
 
 def chain(
     runs: Mapping[str, Run],
-    records: Mapping[str, Record],
+    records: Mapping[str, Fact],
     unreadable: Collection[str] = (),
     unfinished: Collection[str] = (),
 ) -> Chain:
@@ -95,7 +96,7 @@ def _broken_links(runs: Mapping[str, Run]) -> Iterator[Problem]:
 
 
 def _wrong_lists(
-    runs: Mapping[str, Run], records: Mapping[str, Record], unreadable: Collection[str]
+    runs: Mapping[str, Run], records: Mapping[str, Fact], unreadable: Collection[str]
 ) -> Iterator[Problem]:
     """Records that are missing, or are not what their run says of them."""
     released = {place for run in runs.values() if run.released for place in run.records}
@@ -118,14 +119,15 @@ def _wrong_lists(
                 yield Problem(path=run_path(digest), why=f"says of {place} {wrong}")
 
 
-def _disagreement(run: Run, place: str, record: Record) -> str:
+def _disagreement(run: Run, place: str, record: Fact) -> str:
     """What a run says of a record that the record does not; '' if nothing."""
-    if run.records[place] != trial_name(record):
-        return f"that it is about {run.records[place]}, and it is about {trial_name(record)}"
-    if (place in run.failed) is not is_failed(record):
-        return f"that it {'failed' if place in run.failed else 'passed'}, and it is {record.outcome}"
-    for fact, name in (("cpu", "cpu"), ("machine", "architecture"), ("system", "system")):
-        here = record.environment.get(fact)
-        if here != getattr(run.machine, name):
-            return f"that its {name} is {getattr(run.machine, name)!r}, and the record was made on {here!r}"
+    if run.records[place] != record.trial:
+        return f"that it is about {run.records[place]}, and it is about {record.trial}"
+    if (place in run.failed) is not record.failed:
+        told = ("passed", "failed")
+        return f"that it {told[place in run.failed]}, and it {told[record.failed]}"
+    machine = run.machine
+    if (record.cpu, record.architecture, record.system) != (machine.cpu, machine.architecture, machine.system):
+        told_here = f"{machine.cpu}, {machine.architecture}, {machine.system}"
+        return f"that it was made on {told_here}, and it was on {record.cpu}, {record.architecture}, {record.system}"
     return ""

@@ -9,7 +9,7 @@ from pv.errors import PvError
 from pv.evidence.folder import Evidence
 from pv.evidence.machine import this_machine
 from pv.evidence.recording import put
-from pv.evidence.run import Run, is_failed, now, run_bytes, trial_name
+from pv.evidence.run import Run, now, run_bytes
 
 
 def idle(evidence: Evidence, needed: Collection[str]) -> list[str]:
@@ -21,8 +21,8 @@ def idle(evidence: Evidence, needed: Collection[str]) -> list[str]:
     kept = set(needed)
     return [
         place
-        for place, record in evidence.records.items()
-        if place[-69:-5] not in kept and not is_failed(record) and place in evidence.chain.listed
+        for place, fact in evidence.facts.items()
+        if place[-69:-5] not in kept and not fact.failed and place in evidence.chain.listed
     ]
 
 
@@ -38,7 +38,7 @@ def release(evidence: Evidence, places: Collection[str], *, commit: str = "", di
         commit=commit,
         dirty=dirty,
         parents=heads,
-        records={place: trial_name(evidence.records[place]) for place in places},
+        records={place: evidence.facts[place].trial for place in places},
         released=True,
     )
     put(folder, run_bytes(run), {})

@@ -2,16 +2,31 @@
 
 import functools
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pv.canonical import sha256
 from pv.errors import PvError
 from pv.evidence.chain import Chain, chain
-from pv.evidence.run import PLACE, RUNS, Run, run_of
+from pv.evidence.index import Index, Stamps, open_index
+from pv.evidence.run import RUNS, Run, run_of
+from pv.evidence.shelf import (
+    NO_STATEMENT,
+    Fact,
+    Shelf,
+    facts_on,
+    fill,
+    pack_runs,
+    records_on,
+    statement_of,
+    unpack_runs,
+)
 from pv.evidence.unfinished import PENDING, listed_by
-from pv.statement import HEX, Problem, Record, record_of
+from pv.processes import available, shared
+from pv.statement import Problem, Record
+
+SHARE = 1000
+"""Files that are worth a process of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,31 +46,42 @@ class Kept:
 class Evidence:
     """What lies in an evidence folder.
 
-    records   by place, in order of their paths
+    shelves   the records of each test that has any, by '<contract>/<test>'
+    facts     by place, what the chain knows of each record
     problems  what cannot be believed, by absolute path; what is wrong with a run concerns every test
     notes     what a reader should know though nothing is wrong with it
     believed  digests of the runs whose records may support a level
     """
 
     folder: Path
-    records: Mapping[str, Record]
+    shelves: Mapping[str, Shelf]
+    facts: Mapping[str, Fact]
     chain: Chain
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     believed: frozenset[str]
 
-    @functools.cached_property
-    def _by_test(self) -> dict[tuple[str, str], list[Kept]]:
-        found: dict[tuple[str, str], list[Kept]] = {}
-        for place, record in self.records.items():
-            runs = (digest for digest in self.chain.listed.get(place, ()) if digest in self.believed)
-            kept = Kept(record=record, digest=place[-69:-5], runs=tuple(self.chain.runs[digest] for digest in runs))
-            found.setdefault((record.contract, record.test), []).append(kept)
+    def of(self, contract: str, test: str) -> list[Kept]:
+        """The records of a test, in order of their digests."""
+        home = f"{contract}/{test}"
+        shelf = self.shelves.get(home)
+        if shelf is None:
+            return []
+        found = []
+        listed, runs, believed = self.chain.listed, self.chain.runs, self.believed
+        for (digest, _), record in zip(facts_on(shelf), records_on(shelf), strict=True):
+            by = tuple([runs[run] for run in listed.get(f"{home}/{digest}.json", ()) if run in believed])
+            found.append(Kept(record=record, digest=digest, runs=by))
         return found
 
-    def of(self, contract: str, test: str) -> list[Kept]:
-        """The records of a test."""
-        return self._by_test.get((contract, test), [])
+    @functools.cached_property
+    def records(self) -> Mapping[str, Record]:
+        """Every record by its place, in order of the paths."""
+        return {
+            f"{home}/{digest}.json": record
+            for home, shelf in self.shelves.items()
+            for (digest, _), record in zip(facts_on(shelf), records_on(shelf), strict=True)
+        }
 
     def lost(self, contract: str, test: str) -> list[Problem]:
         """What may have hidden something about a test: damage among its own records, and anywhere in the chain."""
@@ -63,38 +89,35 @@ class Evidence:
         return [problem for problem in self.problems if problem.path.startswith(homes)]
 
 
-def read(folder: Path) -> Evidence:
+def read(folder: Path, *, remember: bool = True) -> Evidence:
     """Everything below the evidence folder. A missing folder holds no evidence.
 
     Unfinished temporary files of a killed run (`.*.part`) are passed over.
+
+    remember  believe and keep the index of what was read before; without it every byte is read
     """
-    records: dict[str, Record] = {}
-    runs: dict[str, Run] = {}
-    unfinished: dict[str, Collection[str]] = {}
     problems: list[Problem] = []
+    homes: dict[str, Stamps] = {}
     if folder.is_symlink():
         problems.append(Problem(path=str(folder), why="is a symbolic link"))
     else:
-        for path in _files(folder, problems):
-            place = path.relative_to(folder).as_posix()
-            try:
-                if place.startswith(f"{RUNS}/") and path.name.endswith(PENDING):
-                    unfinished[place] = listed_by(path.read_bytes())
-                elif place.startswith(f"{RUNS}/"):
-                    runs[path.stem] = run_of(_bytes(path, place))
-                else:
-                    records[place] = _record(path, place)
-            except PvError as error:
-                problems.append(Problem(path=str(path), why=str(error.args[0])))
-            except (OSError, ValueError, RecursionError) as error:
-                problems.append(Problem(path=str(path), why=f"cannot be read: {error}"))
-    unreadable = [Path(problem.path).relative_to(folder).as_posix() for problem in problems]
-    found = chain(runs, records, unreadable, {place for places in unfinished.values() for place in places})
+        homes = dict(_homes(folder, problems))
+    index = open_index(folder) if remember and homes else None
+    stamps = homes.pop(RUNS, ())
+    runs, unfinished = _runs(folder, stamps, problems, index)
+    shelves = _shelves(folder, homes, index)
+    if index:
+        index.save({RUNS: stamps, **homes})
+    facts = {f"{home}/{digest}.json": fact for home, shelf in shelves.items() for digest, fact in facts_on(shelf)}
+    problems += [problem for shelf in shelves.values() for problem in shelf.problems]
+    unreadable = {Path(problem.path).relative_to(folder).as_posix() for problem in problems}
+    found = chain(runs, facts, unreadable, {place for places in unfinished.values() for place in places})
     broken = [Problem(path=str(folder / problem.path), why=problem.why) for problem in found.problems]
     notes = [f"{place} was left by a run that was interrupted: recording again completes it" for place in unfinished]
     return Evidence(
         folder=folder,
-        records=records,
+        shelves=shelves,
+        facts=facts,
         chain=found,
         problems=(*sorted(problems, key=lambda problem: problem.path), *broken),
         notes=tuple(notes),
@@ -102,41 +125,109 @@ def read(folder: Path) -> Evidence:
     )
 
 
-def _files(folder: Path, problems: list[Problem]) -> Iterator[Path]:
-    """Regular files in order of their paths; whatever else lies there is a problem."""
+def _homes(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Stamps]]:
+    """The folders in which statements may lie, each with the stamps of its files; what lies elsewhere is a problem."""
+    for name, inside in _entries(str(folder), problems):
+        if inside is None:
+            problems.append(Problem(path=f"{folder}/{name}", why=NO_STATEMENT))
+        elif name == RUNS:
+            yield RUNS, _stamps(f"{folder}/{RUNS}", problems)
+        else:
+            for test, deeper in _entries(f"{folder}/{name}", problems):
+                if deeper is None:
+                    problems.append(Problem(path=f"{folder}/{name}/{test}", why=NO_STATEMENT))
+                else:
+                    yield f"{name}/{test}", _stamps(f"{folder}/{name}/{test}", problems)
+
+
+def _scanned(folder: str, problems: list[Problem]) -> list[os.DirEntry[str]]:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
-        problems.append(Problem(path=str(folder), why=f"cannot be read: {error.strerror}"))
-        return
-    for entry in entries:
-        path = Path(entry.path)
+        problems.append(Problem(path=folder, why=f"cannot be read: {error.strerror}"))
+        return []
+
+
+def _entries(folder: str, problems: list[Problem]) -> Iterator[tuple[str, bool | None]]:
+    """(name, True for a folder or None for a file) of what lies in a folder; links and the like are problems."""
+    for entry in _scanned(folder, problems):
         if entry.is_symlink():
             problems.append(Problem(path=entry.path, why="is a symbolic link"))
         elif entry.is_dir():
-            yield from _files(path, problems)
+            yield entry.name, True
         elif not entry.is_file():
             problems.append(Problem(path=entry.path, why="is no regular file"))
-        elif not (entry.name.startswith(".") and entry.name.endswith(".part")):
-            yield path
+        elif not _is_part(entry.name):
+            yield entry.name, None
 
 
-def _bytes(path: Path, place: str) -> bytes:
-    """The bytes of a statement, which its name is the digest of."""
-    depth = 2 if place.startswith(f"{RUNS}/") else 3
-    if path.suffix != ".json" or not HEX.fullmatch(path.stem) or len(place.split("/")) != depth:
-        raise PvError("is no statement: statements are <contract>/<test>/<sha256>.json and _runs/<sha256>.json")
-    data = path.read_bytes()
-    found = sha256(data)
-    if found != path.stem:
-        raise PvError(f"was changed after it was written: its bytes have sha256 {found[:12]}..")
-    return data
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".part")
 
 
-def _record(path: Path, place: str) -> Record:
-    record = record_of(_bytes(path, place))
-    if not PLACE.fullmatch(place) or (record.contract, record.test) != path.parts[-3:-1]:
-        raise PvError(f"lies in the folder of another test: it is about {record.contract}/{record.test}")
-    return record
+def _stamps(folder: str, problems: list[Problem]) -> Stamps:
+    """The regular files of a folder that holds nothing else; what else it holds is a problem."""
+    found = []
+    for entry in _scanned(folder, problems):
+        if entry.is_file(follow_symlinks=False):
+            if not _is_part(entry.name):
+                about = entry.stat(follow_symlinks=False)
+                found.append((entry.name, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino))
+        elif entry.is_symlink():
+            problems.append(Problem(path=entry.path, why="is a symbolic link"))
+        elif entry.is_dir():
+            deeper = [f"{place}/{name}" for place, _, names in os.walk(entry.path) for name in sorted(names)]
+            problems += [Problem(path=path, why=NO_STATEMENT) for path in deeper]
+        else:
+            problems.append(Problem(path=entry.path, why="is no regular file"))
+    return tuple(found)
+
+
+def _runs(
+    folder: Path, stamps: Stamps, problems: list[Problem], index: Index | None
+) -> tuple[dict[str, Run], dict[str, frozenset[str]]]:
+    """The runs by digest; and by place, what an unfinished one lists."""
+    if index and (known := index.get(RUNS, stamps)):
+        return unpack_runs(known), {}
+    runs: dict[str, Run] = {}
+    unfinished: dict[str, frozenset[str]] = {}
+    before = len(problems)
+    for name, *_ in stamps:
+        path = f"{folder}/{RUNS}/{name}"
+        try:
+            if name.endswith(PENDING):
+                unfinished[f"{RUNS}/{name}"] = listed_by(Path(path).read_bytes())
+            else:
+                runs[name[:-5]] = run_of(statement_of(path, name))
+        except PvError as error:
+            problems.append(Problem(path=path, why=str(error.args[0])))
+        except FileNotFoundError:
+            continue  # a run that was unfinished is finished now
+        except OSError as error:
+            problems.append(Problem(path=path, why=f"cannot be read: {error}"))
+    if index and len(runs) == len(stamps) and len(problems) == before:
+        index.put(RUNS, stamps, pack_runs(runs))
+    return runs, unfinished
+
+
+def _shelves(folder: Path, homes: Mapping[str, Stamps], index: Index | None) -> dict[str, Shelf]:
+    found = {home: shelf for home, stamps in homes.items() if index and (shelf := index.get(home, stamps))}
+    new = {home: [name for name, *_ in stamps] for home, stamps in homes.items() if home not in found}
+    for home, shelf in zip(new, _filled(folder, new), strict=True):
+        found[home] = shelf
+        if index:
+            index.put(home, homes[home], shelf)
+    return {home: found[home] for home in homes}
+
+
+def _filled(folder: Path, homes: Mapping[str, list[str]]) -> Iterator[Shelf]:
+    """The shelves in the order of `homes`, many of them by several processes."""
+    jobs = min(available(), sum(map(len, homes.values())) // SHARE)
+    yield from shared(functools.partial(_fill, folder), list(homes.items()), jobs)
+
+
+def _fill(folder: Path, task: tuple[str, list[str]]) -> Shelf:
+    return fill(folder, *task)

@@ -46,7 +46,7 @@ def merge(folder: Path, sources: Sequence[Path]) -> list[Merged]:
 
 def verified(folder: Path) -> Evidence:
     """The evidence of a folder. BrokenEvidenceError, naming the first broken link, where it does not verify."""
-    evidence = read(folder)
+    evidence = read(folder, remember=False)
     if evidence.problems:
         first = evidence.problems[0]
         more = f" (and {len(evidence.problems) - 1} more)" if len(evidence.problems) > 1 else ""
@@ -60,7 +60,7 @@ def _taken(folder: Path, evidence: Evidence) -> Merged:
     for digest, run in evidence.chain.runs.items():
         if (folder / run_path(digest)).exists():
             continue
-        present = [] if run.released else [place for place in run.records if place in evidence.records]
+        present = [] if run.released else [place for place in run.records if place in evidence.facts]
         blobs = {place: (evidence.folder / place).read_bytes() for place in present}
         records += sum(not (folder / place).exists() for place in blobs)
         put(folder, (evidence.folder / run_path(digest)).read_bytes(), blobs)

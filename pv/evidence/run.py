@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pv.canonical import Json, canonical, encode, parse, sha256
+from pv.canonical import Json, canonical, canonical_json, encode, parse, sha256
 from pv.errors import PvError
 from pv.evidence.machine import Machine
 from pv.outcome import supports
@@ -79,11 +79,17 @@ def now() -> str:
 
 def run_bytes(run: Run) -> bytes:
     """The canonical bytes of the run's statement."""
-    return canonical(run_statement(run))
+    return canonical(_statement(run), where=f"run {run.id}")
 
 
 def run_statement(run: Run) -> dict[str, Json]:
     """The in-toto Statement of a run."""
+    encoded = encode(_statement(run), where=f"run {run.id}")
+    assert isinstance(encoded, dict)
+    return encoded
+
+
+def _statement(run: Run) -> dict[str, Any]:
     facts = {
         "id": run.id,
         "time": run.time,
@@ -108,7 +114,7 @@ def run_statement(run: Run) -> dict[str, Json]:
             "failedTests": sorted({run.records[place] for place in run.failed}),
             "pv_run": {**facts, "failed": sorted(run.failed)},
         }
-    value = {
+    return {
         "_type": STATEMENT_TYPE,
         "subject": [
             {"name": place, "digest": {"sha256": _digest_in(place)}, "annotations": {"trial": run.records[place]}}
@@ -117,9 +123,6 @@ def run_statement(run: Run) -> dict[str, Json]:
         "predicateType": RELEASE_TYPE if run.released else PREDICATE_TYPE,
         "predicate": predicate,
     }
-    encoded = encode(value, where=f"run {run.id}")
-    assert isinstance(encoded, dict)
-    return encoded
 
 
 def _digest_in(place: str) -> str:
@@ -137,9 +140,9 @@ def run_of(data: bytes) -> Run:
         raise PvError(f"cannot be read: {error}") from None
     try:
         run = _run(value)
-        if run_bytes(run) == data:
+        if _statement(run) == value and canonical_json(value) == data:
             return run
-    except (LookupError, TypeError, AttributeError, PvError):
+    except (LookupError, TypeError, AttributeError, ValueError, PvError):
         pass
     errors = sorted(_validator().iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
     if errors:

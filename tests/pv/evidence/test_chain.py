@@ -8,6 +8,7 @@ from pv.canonical import sha256
 from pv.evidence.chain import chain, run_path
 from pv.evidence.machine import Machine
 from pv.evidence.run import Run, is_failed, place_of, run_digest, trial_name
+from pv.evidence.shelf import fact_of
 from pv.outcome import Outcome
 from pv.statement import Record, statement_bytes
 
@@ -57,7 +58,7 @@ SECOND = run(ONE, RED, parents=[FIRST], number=1)
 
 
 def of(runs, records, **more):
-    return chain({run_digest(one): one for one in runs}, {at(one): one for one in records}, **more)
+    return chain({run_digest(one): one for one in runs}, {at(one): fact_of(one) for one in records}, **more)
 
 
 def why(runs, records, **more):
@@ -140,13 +141,13 @@ def test_a_forged_machine_is_not_the_one_that_its_records_were_made_on():
     forged = run(ONE, number=5, parents=[FIRST], machine=replace(ZEN, cores=("0x41 8 0 1 1",), cpu="ARM"))
     ((path, told),) = why([FIRST, forged], [ONE, MUTANT])
     assert path == run_path(run_digest(forged))
-    assert told == f"says of {at(ONE)} that its cpu is 'ARM', and the record was made on 'AMD EPYC'"
+    assert told == (f"says of {at(ONE)} that it was made on ARM, x86_64, Linux, and it was on AMD EPYC, x86_64, Linux")
 
 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"failed": frozenset()}, "that it passed, and it is FALSIFIED"),
+        ({"failed": frozenset()}, "that it passed, and it failed"),
         ({"records": {at(RED): "T-9[algorithm]"}}, "that it is about T-9[algorithm], and it is about T-2[algorithm]"),
     ],
 )
