@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pv.binding import Binding, bind
+from pv.burst import burst
 from pv.config import Config, find, locate, registered
 from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
@@ -81,8 +82,9 @@ def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
     """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path."""
     files, unsearched = contract_files(config, paths)
     contracts, problems = _contracts(files)
-    evidence = read(config.evidence)
-    rows = [row_of(contract, test, config, evidence) for contract in contracts for test in contract.tests]
+    with burst():
+        evidence = read(config.evidence)
+        rows = [row_of(contract, test, config, evidence) for contract in contracts for test in contract.tests]
     return Survey(
         root=config.root,
         contracts=tuple(contracts),

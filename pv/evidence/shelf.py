@@ -17,6 +17,8 @@ from pv.statement import HEX, ModelSubject, OracleSubject, Problem, Record, reco
 NO_STATEMENT = "is no statement: statements are <contract>/<test>/<sha256>.json and _runs/<sha256>.json"
 FIELDS = tuple(Record.__dataclass_fields__)
 VALUES = attrgetter(*FIELDS)
+OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+SETTERS = tuple(getattr(Record, name).__set__ for name in FIELDS)  # of the slots: a frozen value has no other way
 MODEL, ORACLE, OUTCOME = FIELDS.index("model"), FIELDS.index("oracle"), FIELDS.index("outcome")
 
 
@@ -115,10 +117,10 @@ def _unpacked(packed: tuple[Any, ...]) -> Record:
         values[MODEL] = ModelSubject(name=values[MODEL][0], sha256=values[MODEL][1])
     if values[ORACLE]:
         values[ORACLE] = OracleSubject(name=values[ORACLE][0], version=values[ORACLE][1])
-    values[OUTCOME] = Outcome(values[OUTCOME])
+    values[OUTCOME] = OUTCOMES[values[OUTCOME]]
     record = Record.__new__(Record)
-    for name, value in zip(FIELDS, values, strict=True):
-        object.__setattr__(record, name, value)
+    for put, value in zip(SETTERS, values, strict=True):
+        put(record, value)
     return record
 
 
