@@ -1,6 +1,7 @@
 """Show what every falsification test states, what it has earned, and why."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -21,9 +22,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pv import status as report
+    from pv.config import content_around
+    from pv.excerpt import printable
+    from pv.paths import require
+    from pv.places import shown
 
     paths = [Path(path) for path in args.paths]
-    found = report.survey(report.project_of(paths, Path.cwd()), paths)
+    project = report.project_of(paths, Path.cwd())
+    require(*content_around(project.root))
+    found = report.survey(project, paths)
     if is_terminal() and not args.json:
         from pv import terminal
 
@@ -32,9 +39,11 @@ def run(args: argparse.Namespace) -> int:
         print(report.as_json(found) if args.json else report.as_text(found))
     if not found.contracts:
         print("pv: nothing was measured: there is no contract", file=sys.stderr)
+    elif not os.path.lexists(project.evidence) and any(row.bound for row in found.rows):
+        hint = "`pytest --falsify --record` makes it"
+        print(printable(f"pv: there is no evidence: no folder {shown(project.evidence)}; {hint}"), file=sys.stderr)
     code = report.exit_code(found, check=args.check)
     if args.check and not code:
-        from pv.excerpt import printable
         from pv.promote import overstated
 
         for why in overstated(found):

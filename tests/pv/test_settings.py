@@ -23,6 +23,7 @@ def project(folder, table: str, *, renewing: bool = False) -> Settings:
 
 
 def test_a_project_without_settings_changes_nothing(tmp_path):
+    (tmp_path / "c").mkdir()
     for table in ("", '[project]\nname = "x"\n', '[tool.pv]\ncontracts = "c"\n'):
         found = project(tmp_path, table)
         assert (found.severity, found.suppressions, found.baseline, found.known) == ({}, (), None, {})
@@ -104,7 +105,15 @@ def test_suppressions_in_another_form_of_toml_stand_in_the_first_line(tmp_path):
         (ENTRY.replace("path", "#"), r"toml:2: .* path is missing\n"),
         (ENTRY.replace("rule", "#"), r"toml:2: .* rule is missing\n"),
         (ENTRY.replace("2027-03-31", "'2027-03-31'"), r"until must be a date, not '2027-03-31'\n  hint: write until ="),
-        (ENTRY.replace("2027-03-31", "2027-03-31T00:00:00"), r"until must be a date, not datetime"),
+        (
+            ENTRY.replace("2027-03-31", "2027-04-30T08:00:00Z"),
+            r"until must be a date, not 2027-04-30T08:00:00\+00:00\n  hint: write until = 2027-04-30$",
+        ),
+        (ENTRY.replace("2027-03-31", "08:00:00"), r"until must be a date, not 08:00:00\n  hint: write until = 2027-03"),
+        (
+            "[tool.pv]\ncontracts = 'gone'",
+            r"pyproject\.toml: \[tool\.pv\] contracts: there is no 'gone'\n  hint: it is",
+        ),
         (ENTRY.replace('"the gates move with the next release"', "' '"), r"reason must be text, not ' '$"),
         (ENTRY.replace('"contracts/**"', "['a']"), r"path must be text, not \['a'\]$"),
         (ENTRY + "contains = 3", r"contains must be text, not 3$"),
