@@ -170,10 +170,20 @@ def _suppression(entry: dict[str, Any], line: int, file: Path) -> Suppression:
 
 def _changeable(name: str, where: str) -> Rule:
     if name not in RULES:
-        from difflib import get_close_matches
-
-        near = [f"did you mean {close!r}?" for close in get_close_matches(name.upper(), RULES, n=1)]
-        raise PvError(f"there is no rule {name!r}", where=where, hint=near[0] if near else "`pv explain` lists them")
+        raise PvError(f"there is no rule {name!r}", where=where, hint=_instead(name))
     if fixed(RULES[name]):
         raise PvError(f"{name} cannot be changed", where=where, hint="a file that breaks it holds nothing to accept")
     return RULES[name]
+
+
+def _instead(wrong: str) -> str:
+    """A hint for an id that no rule has: where the public tool's went, or the nearest one."""
+    from pv.catalog import ASKED_BY, LEFT_OUT, gone_to
+    from pv.explain import suggested
+
+    told = gone_to(wrong.upper())
+    if told:
+        return f"{wrong.upper()} {told}"
+    meant = suggested(wrong.upper(), (*RULES, *ASKED_BY, *LEFT_OUT))
+    told = gone_to(meant)
+    return f"did you mean {meant!r}?{f' {meant} {told}' if told else ''}" if meant else "`pv explain` lists them"

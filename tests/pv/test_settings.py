@@ -73,6 +73,22 @@ def test_suppressions_in_another_form_of_toml_stand_in_the_first_line(tmp_path):
             "[tool.pv.severity]\nSCHEMA-09 = 'error'",
             r"\[tool\.pv\.severity\]: there is no rule 'SCHEMA-09'\n  hint: did you",
         ),
+        (
+            "[tool.pv.severity]\nPV-AUD-002 = 'off'",
+            r"no rule 'PV-AUD-002'\n  hint: PV-AUD-002 of the public tool is asked by SCHEMA-001$",
+        ),
+        (
+            "[tool.pv.severity]\npv-trd-001 = 'off'",
+            r"no rule 'pv-trd-001'\n  hint: PV-TRD-001 of the public tool is left out: the trend of a score ",
+        ),
+        (
+            "[tool.pv.severity]\nPV-VAL-2 = 'off'",
+            r"hint: did you mean 'PV-VAL-002'\? PV-VAL-002 of the public tool is asked by SCHEMA-002$",
+        ),
+        (
+            ENTRY.replace("SCHEMA-013", "PV-SCR-002"),
+            r"toml:2: .*\n  hint: PV-SCR-002 of the public tool is asked by BIND",
+        ),
         ("[tool.pv.severity]\nzzz = 'error'", r"there is no rule 'zzz'\n  hint: `pv explain` lists them$"),
         ("[tool.pv.severity]\nschema-009 = 'off'", r"no rule 'schema-009'\n  hint: did you mean 'SCHEMA-009'\?$"),
         (
