@@ -71,8 +71,8 @@ def content_around(start: Path) -> tuple[Path, dict[str, Any]]:
     Without one, the nearest folder that holds a pyproject.toml or a .git, else `start` itself, and no content.
     PvError for a pyproject.toml that does not parse.
     """
-    start = start.resolve()
-    if not start.is_dir():
+    start = Path(os.path.realpath(start))  # Path.resolve raises for a link that leads to itself
+    if not os.path.isdir(start):
         start = start.parent
     nearest: tuple[Path, dict[str, Any]] | None = None
     for folder in (start, *start.parents):
@@ -153,7 +153,10 @@ def _registry(file: Path, stamp: tuple[int, ...], cache: Path) -> dict[str, Regi
     from pv.yaml_loader import load
 
     where = str(file)
-    document = load(file.read_bytes(), where)
+    try:
+        document = load(file.read_bytes(), where)
+    except OSError as error:
+        raise PvError(f"cannot be read: {error.strerror}", where=where) from None
     if not isinstance(document.value, dict) or not document.value:
         raise PvError("a registry maps names of models to what they are", where=where)
     known = {name: _registered(name, document, file, cache) for name in document.value}
@@ -221,7 +224,7 @@ def cache_folder() -> Path:
     """Where pulled models lie: $PV_MODELS, else the user's cache."""
     chosen = os.environ.get("PV_MODELS")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return Path(os.path.expanduser(chosen)).absolute()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("pv-contracts")) / "models"
@@ -233,7 +236,7 @@ def locate(model: RegisteredModel) -> Path | None:
     PvError for a file in its place that has other bytes: a trial on it would be evidence about another model.
     """
     path, found = model.path, ""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, false for a name that no file can have
         return None
     stamp = _stamp(path)
     if stamp[0] != model.size:

@@ -13,6 +13,9 @@ PATHS = ("contracts", "evidence", "models", "baseline")
 MUST_EXIST = ("contracts", "models")
 """Of these, what nobody makes later: evidence comes with the first recording, a baseline is read by pv.baseline."""
 
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes in the name of a file, and in a path: what Linux and its file systems take."""
+
 
 def as_written(value: object) -> str:
     """A value of TOML in a message: dates and times as they stand in the file."""
@@ -23,7 +26,13 @@ def path_of(key: str, value: object, root: Path) -> Path:
     """The absolute path that a key of [tool.pv] names. PvError for what can be none."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:  # no path of a file system has a NUL in it
         raise PvError(f"[tool.pv] {key} must be a path, not {as_written(value)}", where=str(root / "pyproject.toml"))
-    return root / value
+    path = root / value
+    if len(os.fsencode(path)) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        what = f"[tool.pv] {key} must be a path, and a name in it is longer than file systems allow"
+        raise PvError(
+            what, where=str(root / "pyproject.toml"), hint=f"it begins with {value[:40]!r}: write a shorter one"
+        )
+    return path
 
 
 def require(root: Path, content: Mapping[str, Any]) -> None:

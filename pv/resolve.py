@@ -140,7 +140,7 @@ class Sources:
     def _is_module(self, name: str) -> bool:
         try:
             return module_file(name, self.config) is not None
-        except PvError:
+        except (PvError, OSError):
             return False
 
     def _decorated(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, module: _Module) -> Meaning:
@@ -251,7 +251,10 @@ def _imported_from(statement: ast.ImportFrom, alias: ast.alias, module: _Module)
 
 def _read(name: str, config: Config) -> _Module | None:
     """The module, or None where it has no Python source. PvError as Sources.meaning."""
-    file = module_file(name, config)
+    try:
+        file = module_file(name, config)
+    except OSError as error:  # a name that no file can have
+        raise PvError(f"no module {name!r}: {error.strerror}", where=str(config.root)) from None
     if file is None or file.suffix != ".py":
         return None
     try:

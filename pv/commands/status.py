@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pv.commands.output import is_terminal
@@ -20,6 +21,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def named(arguments: Sequence[str]) -> list[Path]:
+    """The paths of the command line. PvError for a link that leads to itself, which has no place in any project."""
+    from pv.errors import PvError
+
+    for path in arguments:
+        if os.path.islink(os.path.realpath(path)):
+            raise PvError("cannot be read: the link leads to itself", where=path)
+    return [Path(path) for path in arguments]
+
+
 def run(args: argparse.Namespace) -> int:
     from pv import status as report
     from pv.config import content_around
@@ -27,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from pv.paths import require
     from pv.places import shown
 
-    paths = [Path(path) for path in args.paths]
+    paths = named(args.paths)
     project = report.project_of(paths, Path.cwd())
     require(*content_around(project.root))
     found = report.survey(project, paths)

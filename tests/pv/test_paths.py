@@ -25,6 +25,51 @@ def test_what_can_be_no_path_is_refused(tmp_path, value):
     )
 
 
+def test_a_name_may_be_as_long_as_file_systems_allow_and_no_longer(tmp_path):
+    assert path_of("evidence", "é" * 127 + "/x", tmp_path) == tmp_path / ("é" * 127) / "x"
+    for value in ("x" * 256, "a/" + "é" * 128, "x/" * 2048):
+        with pytest.raises(PvError) as refused:
+            path_of("evidence", value, tmp_path)
+        what = "[tool.pv] evidence must be a path, and a name in it is longer than file systems allow"
+        hint = f"it begins with {value[:40]!r}: write a shorter one"
+        assert str(refused.value) == f"{tmp_path}/pyproject.toml: {what}\n  hint: {hint}"
+
+
+@pytest.mark.parametrize("key", ["contracts", "evidence", "models", "baseline"])
+@pytest.mark.parametrize(
+    "command", ["validate contracts", "status", "promote", "coverage", "graph", "new x", "validate --write-baseline x"]
+)
+def test_a_path_of_the_settings_that_is_too_long_is_one_error_of_every_command(
+    tmp_path, monkeypatch, capsys, key, command
+):
+    project(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(f"[tool.pv]\n{key} = '{'x' * 256}'\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 2)
+    assert err.startswith(f"pv: {tmp_path}/pyproject.toml: [tool.pv] {key} must be a path, and a name in it is longer ")
+
+
+@pytest.mark.parametrize("command", ["validate", "lint", "status", "promote", "coverage", "graph", "migrate"])
+@pytest.mark.parametrize("name", ["x" * 256, "x" * 256 + ".yaml", "contracts/" + "x" * 256, "loop"])
+def test_a_path_that_no_file_can_have_is_not_measured(tmp_path, monkeypatch, capsys, command, name):
+    project(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    assert main([command, name]) == 2
+    out, err = capsys.readouterr()
+    assert [line for line in (out + err).splitlines() if line.removeprefix("pv: ").startswith(f"{name}: ")] != []
+
+
+def test_a_path_that_is_too_long_is_an_error_of_diff(tmp_path, monkeypatch, capsys):
+    project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for args in (["contracts", "x" * 256], ["./" + "x" * 256, "contracts"]):
+        assert main(["diff", *args]) == 2
+        assert capsys.readouterr().err.endswith(f"{'x' * 256}: there is no such file or folder\n")
+
+
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [

@@ -51,6 +51,7 @@ def test_the_contracts_of_a_glob_are_those_on_disk(tmp_path):
     assert contracts_in(tmp_path, "**/a.*") == ["c/a.yaml", "c/b/a.yml", "d/a.yaml"]
     assert contracts_in(tmp_path, "c/a.yaml") == ["c/a.yaml"]
     assert contracts_in(tmp_path, "note.txt") == ["note.txt"]
+    assert contracts_in(tmp_path, "x" * 300) == contracts_in(tmp_path, "x" * 300 + "/*") == []
     assert contracts_in(tmp_path, "gone/*.yaml") == contracts_in(tmp_path, "gone.yaml") == []
 
 
