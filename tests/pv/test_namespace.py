@@ -1,4 +1,5 @@
 import ast
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pv.namespace import read
 
 
 def module(root: Path, text: str):
-    (root / "mine").mkdir()
+    (root / "mine").mkdir(parents=True)
     (root / "mine" / "__init__.py").write_text(text, encoding="utf-8")
     return read("mine", Config(root=root, contracts=root, evidence=root, first_party=("mine",)))
 
@@ -22,6 +23,8 @@ def test_each_place_that_binds_a_name_is_kept_in_its_order_with_whether_it_alway
     assert list(found) == ["a", "e", "h", "x", "y", "z", "w", "v"]
     assert [(type(one.node), one.certain) for one in found["x"]] == [(ast.Constant, True), (ast.FunctionDef, False)]
     assert [(one.node, one.certain) for one in found["w"]] == [(None, True)]
+    text = "try:\n    t = 1\nexcept E:\n    t = 2\nmatch 1:\n    case 1:\n        m = 1\n"
+    assert [one.certain for bound in module(tmp_path / "rare", text).names.values() for one in bound] == [False] * 3
     assert isinstance(found["h"][0].source, ast.ImportFrom)
 
 
@@ -41,9 +44,10 @@ def test_a_module_says_why_it_may_have_names_that_its_text_does_not_show(tmp_pat
 
 
 def test_a_folder_without_a_source_has_no_names_and_what_does_not_parse_is_an_error(tmp_path):
-    config = Config(root=tmp_path, contracts=tmp_path, evidence=tmp_path, first_party=("empty", "bad"))
+    config = Config(root=tmp_path, contracts=tmp_path, evidence=tmp_path, first_party=("empty", "bad", "built"))
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.py").write_text("def x(")
-    assert read("empty", config) is None
+    (tmp_path / f"built{EXTENSION_SUFFIXES[0]}").write_bytes(b"\x7fELF")
+    assert read("empty", config) is read("built", config) is None
     with pytest.raises(PvError, match=r"bad\.py:1: does not parse"):
         read("bad", config)
