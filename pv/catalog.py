@@ -34,3 +34,10 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
     }
 )
 """Ids that nothing asks, with the reason."""
+
+
+def gone_to(name: str) -> str:
+    """Where an id of the catalog that no rule here has went, to be said after the id; empty for any other."""
+    if name in LEFT_OUT:
+        return f"of the public tool is left out: {LEFT_OUT[name]}"
+    return f"of the public tool is asked by {', '.join(ASKED_BY[name])}" if name in ASKED_BY else ""

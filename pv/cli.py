@@ -4,6 +4,7 @@ A command is a module of pv.commands, imported when it is called: `pv --version`
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -99,6 +100,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_output()
         return 141
     except OSError as error:
+        if error.filename is not None and error.errno == errno.ENAMETOOLONG:  # told by a mere look at a path
+            from pv.excerpt import printable
+
+            print(printable(f"pv: {error.filename}: cannot be read: {error.strerror}"), file=sys.stderr)
+            return 2
         if error.filename is not None:
             raise  # not the output's: whoever opens a file names it in a PvError
         if isinstance(error, FileNotFoundError):  # without a name: from asking where we are

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pv.errors import PvError
+from pv.paths import PATHS, as_written, path_of
 
 if TYPE_CHECKING:
     from pv.yaml_loader import Document
 
-KEYS = ("contracts", "evidence", "models", "first-party", "severity", "suppress", "baseline")
+KEYS = (*PATHS, "first-party", "severity", "suppress")
 ENTRY = "an entry has about, licence, sha256, size, and either file or pypi: {requirement, member}"
 
 
@@ -80,7 +81,7 @@ def content_around(start: Path) -> tuple[Path, dict[str, Any]]:
     PvError for a pyproject.toml that does not parse, and where there is no looking for one.
     """
     try:
-        return _content_around(start.resolve())
+        return _content_around(Path(os.path.realpath(start)))  # Path.resolve raises for a link that leads to itself
     except OSError as error:  # a folder that may not be entered, a name that is too long
         raise _unreadable(error, start) from None
 
@@ -121,34 +122,21 @@ def config_of(root: Path, content: dict[str, Any]) -> Config:
     for key in table:
         if key not in KEYS:
             raise PvError(f"[tool.pv] has no key {key!r}", where=where, hint=_near(key, KEYS))
-        if isinstance(table[key], str) and "\0" in table[key]:  # which no path of a file system has in it
-            raise PvError(f"[tool.pv] {key} must be a path, not {table[key]!r}", where=where)
-
-    def text(key: str, default: str | None) -> Path | None:
-        value = table.get(key, default)
-        if value is None:
-            return None
-        if not isinstance(value, str) or not value.strip():
-            raise PvError(f"[tool.pv] {key} must be a path, not {value!r}", where=where)
-        return root / value
-
+    paths = {key: path_of(key, table[key], root) for key in PATHS if key in table}
     names = table.get("first-party")
     if names is None:
         names = _packages(root)
     elif not isinstance(names, list) or not all(isinstance(name, str) and name.isidentifier() for name in names):
         raise PvError(
-            f"[tool.pv] first-party must be a list of names of top-level packages, not {names!r}", where=where
+            f"[tool.pv] first-party must be a list of names of top-level packages, not {as_written(names)}", where=where
         )
     project = content.get("project", {})
     scripts = project.get("scripts", {}) if isinstance(project, dict) else {}
-    contracts, evidence = text("contracts", "contracts"), text("evidence", "evidence")
-    assert contracts is not None
-    assert evidence is not None
     return Config(
         root=root,
-        contracts=contracts,
-        evidence=evidence,
-        models=text("models", None),
+        contracts=paths.get("contracts", root / "contracts"),
+        evidence=paths.get("evidence", root / "evidence"),
+        models=paths.get("models"),
         first_party=tuple(sorted(set(names))),
         scripts=tuple(
             sorted((name, target.partition(":")[0]) for name, target in scripts.items() if isinstance(target, str))
@@ -180,7 +168,10 @@ def _registry(file: Path, stamp: tuple[int, ...], cache: Path) -> dict[str, Regi
     from pv.yaml_loader import load
 
     where = str(file)
-    document = load(file.read_bytes(), where)
+    try:
+        document = load(file.read_bytes(), where)
+    except OSError as error:
+        raise PvError(f"cannot be read: {error.strerror}", where=where) from None
     if not isinstance(document.value, dict) or not document.value:
         raise PvError("a registry maps names of models to what they are", where=where)
     known = {name: _registered(name, document, file, cache) for name in document.value}
@@ -248,7 +239,7 @@ def cache_folder() -> Path:
     """Where pulled models lie: $PV_MODELS, else the user's cache."""
     chosen = os.environ.get("PV_MODELS")
     if chosen:
-        return Path(chosen).expanduser().absolute()
+        return Path(os.path.expanduser(chosen)).absolute()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("pv-contracts")) / "models"
@@ -260,7 +251,7 @@ def locate(model: RegisteredModel) -> Path | None:
     PvError for a file in its place that has other bytes: a trial on it would be evidence about another model.
     """
     path, found = model.path, ""
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path.is_file, false for a name that no file can have
         return None
     stamp = _stamp(path)
     if stamp[0] != model.size:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pv.baseline import Key, key_of, lines_of
 from pv.findings import NOTE, RULES, Finding, Rule
-from pv.places import contracts_in, place_of, shown
+from pv.places import contracts_in, meant, meets_a_file, place_of, shown
 from pv.settings import ABOUT_SETTINGS, EXPIRED, GONE, OFF, STALE, Settings, Suppression, fixed
 
 
@@ -111,14 +111,22 @@ def _suppress(
             suppressed.append((found, valid))
     for entry in settings.suppressions:
         if entry not in used and seen.all_of(entry.rule, entry.path):
-            what = f"no finding of {entry.rule} in {entry.path} is left to suppress"
-            about.append(_about(STALE, shown(settings.file), entry.line, what, "take the suppression out"))
+            about.append(_about(STALE, shown(settings.file), entry.line, *_idle(entry, settings)))
         elif entry in used and today > entry.until:
             what = f"the suppression of {entry.rule} in {entry.path} ended with {entry.until}"
             about.append(
                 _about(EXPIRED, shown(settings.file), entry.line, what, "mend what it is about, or decide anew")
             )
     return counts, suppressed
+
+
+def _idle(entry: Suppression, settings: Settings) -> tuple[str, str]:
+    """What is wrong with a suppression that nothing needs, and what to do."""
+    if meets_a_file(settings.root, entry.path):
+        return f"no finding of {entry.rule} in {entry.path} is left to suppress", "take the suppression out"
+    other = meant(settings.root, place_of(str(settings.contracts), settings.root), entry.path)
+    near = f"did you mean {other!r}? Mend the path" if other else "mend the path, from the folder of pyproject.toml"
+    return f"no file matches the path {entry.path!r}, so {entry.rule} is suppressed in none", f"{near}, or take it out"
 
 
 def _split(

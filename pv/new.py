@@ -98,7 +98,7 @@ def start(name: str, package: str, folder: Path) -> Started:
         hint = "lower-case words of a-z and 0-9 with '-' between them, as rmsnorm-kernel"
         raise PvError(f"{name!r} is no name for a contract", hint=hint)
     for word in (*package.split("."), title.replace("-", "_")):
-        if not (word.isascii() and word.isidentifier()) or keyword.iskeyword(word):
+        if not (word.isascii() and word.isidentifier() and len(word) <= LONGEST) or keyword.iskeyword(word):
             raise PvError(f"{word!r} is no name for a Python module", hint="choose another name, or --falsifiers")
     top, table = package.partition(".")[0], content.get("tool", {}).get("pv", {})
     if "first-party" in table and top not in config.first_party:

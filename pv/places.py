@@ -4,9 +4,10 @@ import functools
 import itertools
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from pv.walk import contracts_below
+from pv.walk import contracts_below, yaml_files
 
 STDIN = "<stdin>"
 """What standard input is called; it lies nowhere."""
@@ -44,10 +45,38 @@ def pattern(glob: str) -> re.Pattern[str]:
 
 def contracts_in(root: Path, glob: str) -> list[str]:
     """The places of the contracts on disk that a glob matches."""
-    start = root.joinpath(*itertools.takewhile(lambda step: not set(step) & set("*?"), glob.split("/")))
-    if start.is_file():
+    start = _plain(root, glob)
+    if os.path.isfile(start):
         return [place_of(str(start), root)]
-    if not start.is_dir():
+    if not os.path.isdir(start):
         return []
     places = (place_of(str(file), root) for file in contracts_below(start).files)
     return [place for place in places if pattern(glob).match(place)]
+
+
+def meets_a_file(root: Path, glob: str) -> bool:
+    """Whether a glob matches any YAML file, a contract or not; hidden folders are not searched."""
+    start, hidden = _plain(root, glob), list[Path]()
+    files: Iterable[Path] = [start] if os.path.isfile(start) else []
+    if os.path.isdir(start):
+        files = itertools.chain(yaml_files(start, lambda error: None, hidden.append), hidden)
+    return any(pattern(glob).match(place_of(str(file), root)) for file in files)
+
+
+def meant(root: Path, contracts: str, glob: str) -> str:
+    """What may be meant by a glob that matches no file; empty for nothing. contracts: the place of their folder."""
+    from difflib import get_close_matches
+
+    plain = os.path.normpath(glob.replace("\\", "/"))
+    if os.path.isabs(plain):
+        plain = os.path.relpath(plain, root)
+    known = contracts_in(root, f"{contracts}/**") if contracts != "." else contracts_in(root, "**")
+    for other in (plain, f"{plain}/**", f"{contracts}/{plain}", f"{contracts}/{plain}/**", f"**/{plain}"):
+        if any(pattern(other).match(place) for place in known):
+            return other
+    return next(iter(get_close_matches(plain[:200], known, n=1)), "")
+
+
+def _plain(root: Path, glob: str) -> Path:
+    """The file or folder that a glob names before its first * or ?."""
+    return root.joinpath(*itertools.takewhile(lambda step: not set(step) & set("*?"), glob.split("/")))

@@ -6,14 +6,14 @@ elsewhere (a star import, a call, a package that is not first-party), the answer
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
-from pv.closure import Import, absolute, module_file, parsed
+from pv.closure import Import, absolute, module_file
 from pv.config import Config
 from pv.errors import PvError
+from pv.namespace import Bound, Module, read
 
 MUTANT_MAKER = "pv.trial.mutant"
 MAX_STEPS = 32
@@ -36,32 +36,7 @@ class Meaning:
     why: str = ""
 
 
-Definition: TypeAlias = ast.stmt | ast.expr | ast.alias
 Trail: TypeAlias = frozenset[tuple[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """One place that gives a name its meaning.
-
-    node     the definition, the value that is assigned, or None where the value has no expression of its own
-    source   the statement of an import
-    certain  whether it runs whenever the module is imported
-    """
-
-    node: Definition | None
-    source: ast.Import | ast.ImportFrom | None = None
-    certain: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class _Module:
-    """The names of a module; `elsewhere` says why it may have more of them than its text shows, empty if it has not."""
-
-    name: str
-    file: Path
-    names: Mapping[str, tuple[_Bound, ...]]
-    elsewhere: str
 
 
 class Sources:
@@ -69,7 +44,7 @@ class Sources:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._modules: dict[str, _Module | None] = {}
+        self._modules: dict[str, Module | None] = {}
 
     def meaning(self, module: str, name: str) -> Meaning:
         """What `name` is in `module`. PvError for a module that is not first-party, is missing or does not parse."""
@@ -97,7 +72,7 @@ class Sources:
             return Meaning(UNKNOWN, "it is defined in more than one way")
         return next((one for one in found if one == Meaning(MUTANT)), found[-1])  # one that is unfit may not be it
 
-    def _of(self, bound: _Bound, module: _Module, trail: Trail) -> Meaning:
+    def _of(self, bound: Bound, module: Module, trail: Trail) -> Meaning:
         node = bound.node
         if isinstance(bound.source, ast.Import):
             return Meaning(OTHER, "a module")
@@ -140,10 +115,10 @@ class Sources:
     def _is_module(self, name: str) -> bool:
         try:
             return module_file(name, self.config) is not None
-        except PvError:
+        except (PvError, OSError):
             return False
 
-    def _decorated(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, module: _Module) -> Meaning:
+    def _decorated(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, module: Module) -> Meaning:
         doubt = ""
         for index, decorator in enumerate(node.decorator_list):
             origin = self._origin(decorator.func if isinstance(decorator, ast.Call) else decorator, module)
@@ -162,7 +137,7 @@ class Sources:
             return Meaning(OTHER, "a generator function, whose body nobody runs")
         return Meaning(FUNCTION) if node.decorator_list else _called_with_a_trial(node.args)
 
-    def _origin(self, node: ast.expr, module: _Module) -> str | None:
+    def _origin(self, node: ast.expr, module: Module) -> str | None:
         """Where the value of a name, dots allowed, is defined: `pv.trial.mutant`. None where that cannot be told."""
         steps: list[str] = []
         while isinstance(node, ast.Attribute):
@@ -199,10 +174,10 @@ class Sources:
                 return None
         return None
 
-    def _module(self, name: str) -> _Module | None:
+    def _module(self, name: str) -> Module | None:
         """The module, or None where it has no Python source. PvError as `meaning`."""
         if name not in self._modules:
-            self._modules[name] = _read(name, self.config)
+            self._modules[name] = read(name, self.config)
         return self._modules[name]
 
 
@@ -241,71 +216,6 @@ def _own(node: ast.AST) -> Iterator[ast.AST]:
             yield from _own(part)
 
 
-def _imported_from(statement: ast.ImportFrom, alias: ast.alias, module: _Module) -> Import:
+def _imported_from(statement: ast.ImportFrom, alias: ast.alias, module: Module) -> Import:
     written = "." * statement.level + (statement.module or "")
     return absolute(Import(written, alias.name, statement.lineno), module.name, module.file)
-
-
-# -- the names of a module --------------------------------------------------------------------------------------------
-
-
-def _read(name: str, config: Config) -> _Module | None:
-    """The module, or None where it has no Python source. PvError as Sources.meaning."""
-    file = module_file(name, config)
-    if file is None or file.suffix != ".py":
-        return None
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise PvError(f"cannot be read: {error.strerror}", where=str(file)) from None
-    tree = parsed(data, file)
-    names: dict[str, list[_Bound]] = {}
-    for known, bound in _bindings(tree.body, certain=True):
-        names.setdefault(known, []).append(bound)
-    return _Module(name, file, {known: tuple(bound) for known, bound in names.items()}, _elsewhere(tree, names))
-
-
-def _bindings(body: list[ast.stmt], *, certain: bool) -> Iterator[tuple[str, _Bound]]:
-    """The names that statements of a module bind, in their order."""
-    for statement in body:
-        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield statement.name, _Bound(statement, None, certain)
-        elif isinstance(statement, ast.Import | ast.ImportFrom):
-            for alias in statement.names:
-                plain = alias.name.partition(".")[0] if isinstance(statement, ast.Import) else alias.name
-                yield alias.asname or plain, _Bound(alias, statement, certain)
-        elif isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
-            for target in statement.targets if isinstance(statement, ast.Assign) else [statement.target]:
-                for name in _stored(target):
-                    yield name, _Bound(statement.value if isinstance(target, ast.Name) else None, None, certain)
-        else:
-            sure = certain and isinstance(statement, ast.With)
-            for part in ast.iter_child_nodes(statement):
-                if isinstance(part, ast.stmt):
-                    yield from _bindings([part], certain=sure)
-                elif isinstance(part, ast.ExceptHandler | ast.match_case):
-                    yield from _bindings(part.body, certain=False)
-                else:
-                    for name in _stored(part):
-                        yield name, _Bound(None, None, certain)
-
-
-def _stored(node: ast.AST) -> list[str]:
-    """The names that an expression or a target binds or deletes."""
-    return [part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load)]
-
-
-def _elsewhere(tree: ast.Module, names: Mapping[str, object]) -> str:
-    """Why a module may have more names than its statements bind; empty if it has not."""
-    if "*" in names:
-        return "a star import may bring it"
-    if "__getattr__" in names:
-        return "the module's __getattr__ may make it"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Global):
-            return f"a function binds global names in line {node.lineno}"
-        if isinstance(node, ast.Name) and node.id in ("globals", "exec"):
-            return f"{node.id}() in line {node.lineno} may make it"
-        if isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys":
-            return f"sys.modules in line {node.lineno} may be used to make it"
-    return ""

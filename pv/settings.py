@@ -28,6 +28,7 @@ from pv.baseline import Key, read
 from pv.config import config_of, content_around
 from pv.errors import PvError
 from pv.findings import RULES, SEVERITIES, WARNING, Finding, Rule, reader_rule
+from pv.paths import as_written, require
 from pv.places import pattern
 from pv.rules import RULE_MODULES
 from pv.shapes import nearest
@@ -98,8 +99,7 @@ def settings_around(start: Path, *, renewing: bool = False) -> Settings:
     config = config_of(root, content)
     table: dict[str, Any] = content.get("tool", {}).get("pv", {})
     name = table.get("baseline")
-    if name is not None and (not isinstance(name, str) or not name.strip()):
-        raise PvError(f"[tool.pv] baseline must be a path, not {name!r}", where=str(file))
+    require(root, content)
     if renewing and name is None:
         hint = 'write baseline = "pv-baseline.json" under [tool.pv]'
         raise PvError("the project names no baseline", where=str(file), hint=hint)
@@ -126,7 +126,9 @@ def _severities(table: object, where: str) -> dict[str, str]:
     for name, level in table.items():
         _changeable(name, f"{where}: [tool.pv.severity]")
         if level not in LEVELS:
-            raise PvError(f"[tool.pv.severity] {name} must be one of {', '.join(LEVELS)}, not {level!r}", where=where)
+            raise PvError(
+                f"[tool.pv.severity] {name} must be one of {', '.join(LEVELS)}, not {as_written(level)}", where=where
+            )
     return dict(table)
 
 
@@ -156,10 +158,11 @@ def _suppression(entry: dict[str, Any], line: int, file: Path) -> Suppression:
             raise PvError(f"{key} is missing", where=where, hint=hint)
     for key, value in entry.items():
         if key != "until" and (not isinstance(value, str) or not value.strip()):
-            raise PvError(f"{key} must be text, not {value!r}", where=where)
+            raise PvError(f"{key} must be text, not {as_written(value)}", where=where)
     until = entry["until"]
     if not isinstance(until, date) or isinstance(until, datetime):
-        raise PvError(f"until must be a date, not {until!r}", where=where, hint="write until = 2027-03-31")
+        hint = f"write until = {until.date() if isinstance(until, datetime) else '2027-03-31'}"
+        raise PvError(f"until must be a date, not {as_written(until)}", where=where, hint=hint)
     if _changeable(entry["rule"], where) in ABOUT_SETTINGS:
         raise PvError(f"{entry['rule']} cannot be suppressed", where=where, hint="mend the settings that it is about")
     return Suppression(**entry, line=line)
@@ -167,10 +170,20 @@ def _suppression(entry: dict[str, Any], line: int, file: Path) -> Suppression:
 
 def _changeable(name: str, where: str) -> Rule:
     if name not in RULES:
-        from difflib import get_close_matches
-
-        near = [f"did you mean {close!r}?" for close in get_close_matches(name.upper(), RULES, n=1)]
-        raise PvError(f"there is no rule {name!r}", where=where, hint=near[0] if near else "`pv explain` lists them")
+        raise PvError(f"there is no rule {name!r}", where=where, hint=_instead(name))
     if fixed(RULES[name]):
         raise PvError(f"{name} cannot be changed", where=where, hint="a file that breaks it holds nothing to accept")
     return RULES[name]
+
+
+def _instead(wrong: str) -> str:
+    """A hint for an id that no rule has: where the public tool's went, or the nearest one."""
+    from pv.catalog import ASKED_BY, LEFT_OUT, gone_to
+    from pv.explain import suggested
+
+    told = gone_to(wrong.upper())
+    if told:
+        return f"{wrong.upper()} {told}"
+    meant = suggested(wrong.upper(), (*RULES, *ASKED_BY, *LEFT_OUT))
+    told = gone_to(meant)
+    return f"did you mean {meant!r}?{f' {meant} {told}' if told else ''}" if meant else "`pv explain` lists them"

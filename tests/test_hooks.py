@@ -101,11 +101,35 @@ def test_the_action_accepts_right_contracts_one_path_on_each_line(contracts):
     assert "2 accepted" in done.stdout
 
 
-def test_the_action_writes_sarif_and_fails_for_a_wrong_contract(contracts):
+def test_the_action_takes_white_space_off_each_path(contracts):
+    done = acted(contracts, paths="  contracts/right.yaml\t\r\n \t\r\n\t contracts/with space.yaml  \r\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 accepted" in done.stdout
+
+
+def test_the_action_writes_sarif_and_fails_for_a_wrong_contract_which_the_log_shows(contracts):
     done = acted(contracts, format="sarif", sarif_file="out file.sarif")
-    assert done.returncode == 1
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "contracts/wrong.yaml:1:59: error SCHEMA-001: metadata.references names no source" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("reject: 3 files: 2 accepted, 1 rejected; ")
     results = json.loads((contracts / "out file.sarif").read_text())["runs"][0]["results"]
     assert [result["ruleId"] for result in results if result["level"] == "error"] == ["SCHEMA-001"]
+
+
+def test_the_log_of_an_action_that_writes_sarif_says_what_was_accepted_and_what_was_not_measured(contracts):
+    done = acted(contracts, format="sarif", paths="contracts/right.yaml")
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, "accept")
+    done = acted(contracts, format="sarif", paths="contracts/right.yaml\ngone.yaml")
+    assert done.returncode == 2
+    assert "gone.yaml: not measured: cannot be read: No such file or directory" in done.stdout
+    assert json.loads((contracts / "pv.sarif").read_text())["runs"][0]["invocations"][0]["executionSuccessful"] is False
+
+
+def test_wrong_settings_are_told_once_by_an_action_that_writes_sarif(contracts):
+    (contracts / "pyproject.toml").write_text("[tool.pv]\ncontract = 'c'\n")
+    done = acted(contracts, format="sarif")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("[tool.pv] has no key 'contract'") == 1
 
 
 @pytest.mark.parametrize(
@@ -123,6 +147,17 @@ def test_the_inputs_of_the_action_are_data_and_never_run(contracts, inputs):
     done = acted(contracts, **inputs)
     assert not (contracts / "hacked").exists()
     assert done.returncode == (0 if "sarif_file" in inputs else 2)
+
+
+def test_the_page_uploads_what_the_action_wrote_where_it_rejects_too():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8").split("## In a GitHub workflow\n")[1]
+    blocks = [block for block in re.findall(r"(?:^    .*\n|^\n)+", page, re.MULTILINE) if "upload-sarif" in block]
+    job = yaml.safe_load(blocks[0])
+    ours, upload = job["steps"]
+    assert ours["with"] == {"format": "sarif"}
+    assert upload["if"] == "always()"
+    assert upload["with"] == {"sarif_file": ACTION["inputs"]["sarif-file"]["default"]}
+    assert job["permissions"]["security-events"] == "write"
 
 
 def test_no_input_stands_in_a_script_of_the_action():

@@ -9,7 +9,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pv import rules
-    from pv.catalog import ASKED_BY, LEFT_OUT
+    from pv.catalog import ASKED_BY, LEFT_OUT, gone_to
     from pv.errors import PvError
     from pv.explain import as_text, suggested
     from pv.findings import RULES
@@ -23,14 +23,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     rule_id = args.rule.upper()
     if rule_id in LEFT_OUT:
-        raise PvError(f"{rule_id} of the public tool is left out: {LEFT_OUT[rule_id]}")
+        raise PvError(f"{rule_id} {gone_to(rule_id)}")
     if rule_id not in RULES and rule_id not in ASKED_BY:
         meant = suggested(rule_id, (*RULES, *ASKED_BY, *LEFT_OUT))
         hint = f"did you mean {meant!r}?" if meant else "pv explain, without a rule, lists them"
         raise PvError(f"there is no rule {args.rule!r}", hint=hint)
     names = ASKED_BY.get(rule_id, (rule_id,))
     if rule_id in ASKED_BY:
-        print(f"{rule_id} of the public tool is asked by {', '.join(names)}\n")
+        print(f"{rule_id} {gone_to(rule_id)}\n")
     for line in "\n\n".join(as_text(RULES[name]) for name in names).splitlines():
         print(printable(line))
     return 0

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from pv.commands.output import show
-from pv.commands.status import PATHS
+from pv.commands.status import PATHS, named
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> int:
     from pv import promote as promotion
     from pv.status import project_of, survey
 
-    paths = [Path(path) for path in args.paths]
+    paths = named(args.paths)
     found = survey(project_of(paths, Path.cwd()), paths)
     due = promotion.promote(found)
     show(promotion.as_text(found, due))

@@ -1,7 +1,9 @@
 """Show what every falsification test states, what it has earned, and why."""
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pv.commands.output import is_terminal
@@ -19,11 +21,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def named(arguments: Sequence[str]) -> list[Path]:
+    """The paths of the command line. PvError for a link that leads to itself, which has no place in any project."""
+    from pv.errors import PvError
+
+    for path in arguments:
+        if os.path.islink(os.path.realpath(path)):
+            raise PvError("cannot be read: the link leads to itself", where=path)
+    return [Path(path) for path in arguments]
+
+
 def run(args: argparse.Namespace) -> int:
     from pv import status as report
+    from pv.config import content_around
+    from pv.excerpt import printable
+    from pv.paths import require
+    from pv.places import shown
 
-    paths = [Path(path) for path in args.paths]
-    found = report.survey(report.project_of(paths, Path.cwd()), paths)
+    paths = named(args.paths)
+    project = report.project_of(paths, Path.cwd())
+    require(*content_around(project.root))
+    found = report.survey(project, paths)
     if is_terminal() and not args.json:
         from pv import terminal
 
@@ -32,9 +50,11 @@ def run(args: argparse.Namespace) -> int:
         print(report.as_json(found) if args.json else report.as_text(found))
     if not found.contracts:
         print("pv: nothing was measured: there is no contract", file=sys.stderr)
+    elif not os.path.lexists(project.evidence) and any(row.bound for row in found.rows):
+        hint = "`pytest --falsify --record` makes it"
+        print(printable(f"pv: there is no evidence: no folder {shown(project.evidence)}; {hint}"), file=sys.stderr)
     code = report.exit_code(found, check=args.check)
     if args.check and not code:
-        from pv.excerpt import printable
         from pv.promote import overstated
 
         for why in overstated(found):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pv.contract import TARGET, Contract, FalsificationTest
 from pv.errors import PvError
 from pv.findings import ERROR, NOTE, Hit, project_rule
+from pv.places import shown
 from pv.project import Project
 from pv.rules.own import hit_in, items
 from pv.shapes import nearest
@@ -137,6 +138,8 @@ def overclaimed(contract: Contract, project: Project) -> Iterator[Hit]:
         if row.bound and row.overclaimed and row.stated is not None:  # else PV-STATUS-004 and 001 tell
             what = f"states {row.stated.value}, and has earned {row.earned.level.value}: {row.earned.reasons[0]}"
             hint = "record evidence (pytest --falsify --record), then let pv promote --write state what it is worth"
+            if not project.config.evidence.is_dir():  # not recorded yet, or misspelt in the settings
+                hint = f"there is no folder {shown(project.config.evidence)}: {hint}"
             yield hit_in(row.test, "status", what, hint)
 
 

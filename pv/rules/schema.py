@@ -10,6 +10,7 @@ from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
 from pv.vocabulary import CONTRACT
 
 CLAIMS = ("proof_obligations", "falsification_tests")
+REGISTRY = "a binding registry is no contract: pv lint reads binding.yaml beside contracts, and --binding FILE"
 
 
 @rule("SCHEMA-001", ERROR, "metadata.references names at least one source")
@@ -38,7 +39,8 @@ def version(contract: Contract) -> Iterator[Hit]:
 @rule("SCHEMA-003", ERROR, "a kernel contract has equations")
 def equations(contract: Contract) -> Iterator[Hit]:
     if contract.kind == "kernel" and contract.root.raw.get("equations") in (None, {}, []):
-        yield Hit(("equations",), "the contract has no equations", _kernel_hint(contract))
+        registry = isinstance(contract.root.raw.get("bindings"), list)
+        yield Hit(("equations",), "the contract has no equations", REGISTRY if registry else _kernel_hint(contract))
 
 
 @rule("SCHEMA-004", ERROR, "an equation has a formula")

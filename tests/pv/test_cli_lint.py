@@ -82,3 +82,14 @@ def test_a_chosen_registry_that_is_not_there_declines(tmp_path, capsys):
 
 def test_nothing_to_lint_is_no_success(tmp_path, capsys):
     assert run(capsys, "lint", tmp_path)[0] == 2
+
+
+@pytest.mark.parametrize("command", ["validate", "lint"])
+def test_a_registry_that_is_named_as_a_contract_is_told_who_reads_registries(command, tmp_path, capsys):
+    (tmp_path / "binding.yaml").write_text(REGISTRY)
+    code, lines = run(capsys, command, tmp_path / "binding.yaml")
+    assert code == 1
+    told = [line for line in lines if "a binding registry is no contract" in line]
+    assert told == [
+        "  hint: a binding registry is no contract: pv lint reads binding.yaml beside contracts, and --binding FILE"
+    ]

@@ -45,6 +45,8 @@ def test_bash_completes_commands_flags_choices_files_and_rules(scripts, capsys, 
     assert bash(made, "pv", "graph", "--format", "") == ["text", "dot", "json", "mermaid"]
     assert bash(made, "pv", "completion", "") == ["bash", "zsh", "fish"]
     assert bash(made, "pv", "explain", "SCHEMA-") == sorted(rule for rule in RULES if rule.startswith("SCHEMA-"))
+    for typed in ("pv-key-", "Pv-Key-"):
+        assert bash(made, "pv", "explain", typed) == ["PV-KEY-001", "PV-KEY-002", "PV-KEY-003"]
     (tmp_path / "one.yaml").touch()
     monkeypatch.chdir(tmp_path)
     assert bash(made, "pv", "validate", "on") == ["one.yaml"]
@@ -73,6 +75,7 @@ def test_fish_completes_commands_choices_and_rules(scripts, capsys):
 
     assert sorted(fish("pv ")) == sorted(COMMANDS)
     assert sorted(fish("pv graph --format ")) == ["dot", "json", "mermaid", "text"]
+    assert sorted(fish("pv explain pv-key-")) == ["PV-KEY-001", "PV-KEY-002", "PV-KEY-003"]
     assert sorted(fish("pv explain SCHEMA-")) == sorted(rule for rule in RULES if rule.startswith("SCHEMA-"))
 
 

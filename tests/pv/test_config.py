@@ -205,3 +205,28 @@ def test_a_missing_registry_is_an_error(tmp_path):
 def test_a_path_with_a_nul_character_is_refused(tmp_path, key):
     with pytest.raises(PvError, match=rf"pyproject\.toml: \[tool\.pv\] {key} must be a path, not 'b\\x00l'$"):
         project(tmp_path, f'[tool.pv]\n{key} = "b\\u0000l"\n')
+
+
+def test_a_model_whose_file_can_have_no_such_name_is_not_on_this_machine(tmp_path):
+    long = f"{'x' * 300}.gguf"
+    model = registered(project(tmp_path, MODELS, ENTRY.replace("tiny.gguf", long)), "tiny")
+    assert model.path == tmp_path / long
+    assert locate(model) is None
+
+
+def test_a_registry_that_is_a_folder_is_an_error(tmp_path):
+    (tmp_path / "registry.yaml").mkdir()
+    with pytest.raises(PvError, match=r"registry\.yaml: cannot be read: Is a directory$"):
+        registry(project(tmp_path, MODELS))
+
+
+def test_a_cache_in_the_home_of_nobody_is_a_path_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PV_MODELS", "~no-such-user/models")
+    assert cache_folder() == tmp_path / "~no-such-user" / "models"
+
+
+def test_a_link_that_leads_to_itself_lies_in_the_project_around_it(tmp_path):
+    project(tmp_path, "[tool.pv]\n")
+    (tmp_path / "loop").symlink_to("loop")
+    assert find(tmp_path / "loop").root == tmp_path

@@ -146,6 +146,33 @@ def test_a_suppression_is_stale_only_in_a_run_that_would_have_found_what_it_name
     assert [found.rule for found in judge([], settings(folder, entry), run, TODAY).counts] == ["PV-SUP-001"] * stale
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("c/aa.yaml", "did you mean 'c/a.yaml'? Mend the path, or take it out"),
+        ("./c/a.yaml", "did you mean 'c/a.yaml'? Mend the path, or take it out"),
+        ("c\\*.yaml", "did you mean 'c/*.yaml'? Mend the path, or take it out"),
+        ("a.yaml", "did you mean 'c/a.yaml'? Mend the path, or take it out"),
+        ("*.yaml", "did you mean 'c/*.yaml'? Mend the path, or take it out"),
+        ("c", "did you mean 'c/**'? Mend the path, or take it out"),
+        ("c/", "did you mean 'c/**'? Mend the path, or take it out"),
+        ("d/*.yaml", "did you mean 'c/b.yaml'? Mend the path, or take it out"),
+        ("elsewhere/**", "mend the path, from the folder of pyproject.toml, or take it out"),
+        ("a\0b/**", "mend the path, from the folder of pyproject.toml, or take it out"),
+    ],
+)
+def test_a_suppression_whose_path_matches_no_file_says_so_and_what_may_be_meant(folder, path, hint):
+    (found,) = judge([], settings(folder, suppression(path=path)), BOTH, TODAY).counts
+    assert found.message == f"no file matches the path {path!r}, so SCHEMA-006 is suppressed in none"
+    assert (found.rule, found.hint) == ("PV-SUP-001", hint)
+
+
+def test_a_suppression_in_a_file_that_is_no_contract_has_a_file(folder):
+    (folder / "c" / "binding.yaml").write_text("")
+    (found,) = judge([], settings(folder, suppression(path="c/bind*.yaml")), BOTH, TODAY).counts
+    assert found.message == "no finding of SCHEMA-006 in c/bind*.yaml is left to suppress"
+
+
 # -- baseline ---------------------------------------------------------------------------------------------------------
 
 

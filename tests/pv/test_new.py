@@ -110,7 +110,14 @@ def test_what_is_no_name_is_refused_and_nothing_is_written(folder, name):
 
 @pytest.mark.parametrize(
     ("name", "package", "word"),
-    [("class", "falsifiers", "class"), ("x", "a.1b", "1b"), ("x", "../up", ""), ("x", "", ""), ("x", "if", "if")],
+    [
+        ("class", "falsifiers", "class"),
+        ("x", "a.1b", "1b"),
+        ("x", "../up", ""),
+        ("x", "", ""),
+        ("x", "if", "if"),
+        ("x", "a" * 300, "aaa"),
+    ],
 )
 def test_what_python_cannot_import_is_refused_and_nothing_is_written(folder, name, package, word):
     with pytest.raises(PvError, match=rf"^'{word}.*' is no name for a Python module"):

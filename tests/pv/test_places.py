@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pv.places import contracts_in, pattern, place_of, shown
+from pv.places import contracts_in, meant, meets_a_file, pattern, place_of, shown
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,28 @@ def test_the_contracts_of_a_glob_are_those_on_disk(tmp_path):
     assert contracts_in(tmp_path, "**/a.*") == ["c/a.yaml", "c/b/a.yml", "d/a.yaml"]
     assert contracts_in(tmp_path, "c/a.yaml") == ["c/a.yaml"]
     assert contracts_in(tmp_path, "note.txt") == ["note.txt"]
+    assert contracts_in(tmp_path, "x" * 300) == contracts_in(tmp_path, "x" * 300 + "/*") == []
     assert contracts_in(tmp_path, "gone/*.yaml") == contracts_in(tmp_path, "gone.yaml") == []
+
+
+def test_a_glob_meets_files_that_are_no_contracts_too_but_none_in_hidden_folders(tmp_path):
+    for name in ("c/binding.yaml", "c/.hidden.yaml", "c/.deep/a.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    met = [
+        glob
+        for glob in ("c/b*.yaml", "c/.h*.yaml", "**", "c/.deep/**", "c/.d*/**", "x/**")
+        if meets_a_file(tmp_path, glob)
+    ]
+    assert met == ["c/b*.yaml", "c/.h*.yaml", "**", "c/.deep/**"]
+    assert meets_a_file(tmp_path, "c/binding.yaml")
+    assert not meets_a_file(tmp_path, "c")
+
+
+def test_an_absolute_path_may_be_meant_from_the_root(tmp_path):
+    (tmp_path / "a.yaml").write_text("")
+    assert meant(tmp_path, ".", f"{tmp_path}/a.yaml") == "a.yaml"
+    assert meant(tmp_path, "gone", "b.yaml") == ""
 
 
 def test_the_registry_of_models_is_no_contract_that_a_run_could_have_missed(tmp_path):

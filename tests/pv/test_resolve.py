@@ -200,6 +200,7 @@ def test_a_package_is_read_from_its_init_and_a_folder_without_one_holds_nothing_
         ("yours.m", "'yours.m' is no first-party module, so a change of it could not be noticed",
          "first-party here: mine, other; see [tool.pv] first-party"),
         ("mine.bad", "does not parse: expected ':'", ""),
+        (f"mine.{'x' * 300}", f"no module 'mine.{'x' * 300}': File name too long", ""),
     ],
 )  # fmt: skip
 def test_a_module_that_cannot_be_read_is_an_error(module, message, hint, tmp_path):

@@ -23,6 +23,7 @@ def project(folder, table: str, *, renewing: bool = False) -> Settings:
 
 
 def test_a_project_without_settings_changes_nothing(tmp_path):
+    (tmp_path / "c").mkdir()
     for table in ("", '[project]\nname = "x"\n', '[tool.pv]\ncontracts = "c"\n'):
         found = project(tmp_path, table)
         assert (found.severity, found.suppressions, found.baseline, found.known) == ({}, (), None, {})
@@ -72,6 +73,22 @@ def test_suppressions_in_another_form_of_toml_stand_in_the_first_line(tmp_path):
             "[tool.pv.severity]\nSCHEMA-09 = 'error'",
             r"\[tool\.pv\.severity\]: there is no rule 'SCHEMA-09'\n  hint: did you",
         ),
+        (
+            "[tool.pv.severity]\nPV-AUD-002 = 'off'",
+            r"no rule 'PV-AUD-002'\n  hint: PV-AUD-002 of the public tool is asked by SCHEMA-001$",
+        ),
+        (
+            "[tool.pv.severity]\npv-trd-001 = 'off'",
+            r"no rule 'pv-trd-001'\n  hint: PV-TRD-001 of the public tool is left out: the trend of a score ",
+        ),
+        (
+            "[tool.pv.severity]\nPV-VAL-2 = 'off'",
+            r"hint: did you mean 'PV-VAL-002'\? PV-VAL-002 of the public tool is asked by SCHEMA-002$",
+        ),
+        (
+            ENTRY.replace("SCHEMA-013", "PV-SCR-002"),
+            r"toml:2: .*\n  hint: PV-SCR-002 of the public tool is asked by BIND",
+        ),
         ("[tool.pv.severity]\nzzz = 'error'", r"there is no rule 'zzz'\n  hint: `pv explain` lists them$"),
         ("[tool.pv.severity]\nschema-009 = 'off'", r"no rule 'schema-009'\n  hint: did you mean 'SCHEMA-009'\?$"),
         (
@@ -104,7 +121,15 @@ def test_suppressions_in_another_form_of_toml_stand_in_the_first_line(tmp_path):
         (ENTRY.replace("path", "#"), r"toml:2: .* path is missing\n"),
         (ENTRY.replace("rule", "#"), r"toml:2: .* rule is missing\n"),
         (ENTRY.replace("2027-03-31", "'2027-03-31'"), r"until must be a date, not '2027-03-31'\n  hint: write until ="),
-        (ENTRY.replace("2027-03-31", "2027-03-31T00:00:00"), r"until must be a date, not datetime"),
+        (
+            ENTRY.replace("2027-03-31", "2027-04-30T08:00:00Z"),
+            r"until must be a date, not 2027-04-30T08:00:00\+00:00\n  hint: write until = 2027-04-30$",
+        ),
+        (ENTRY.replace("2027-03-31", "08:00:00"), r"until must be a date, not 08:00:00\n  hint: write until = 2027-03"),
+        (
+            "[tool.pv]\ncontracts = 'gone'",
+            r"pyproject\.toml: \[tool\.pv\] contracts: there is no 'gone'\n  hint: it is",
+        ),
         (ENTRY.replace('"the gates move with the next release"', "' '"), r"reason must be text, not ' '$"),
         (ENTRY.replace('"contracts/**"', "['a']"), r"path must be text, not \['a'\]$"),
         (ENTRY + "contains = 3", r"contains must be text, not 3$"),

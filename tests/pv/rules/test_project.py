@@ -208,9 +208,10 @@ def test_a_level_above_the_evidence_is_an_error_of_lint_alone(root):
     assert findings(root, *claim) == []
     what = "A: states PARTIAL_ALGORITHM_LEVEL, and has earned UNTESTED: not PARTIAL_ALGORITHM_LEVEL: algorithm has no "
     hint = "record evidence (pytest --falsify --record), then let pv promote --write state what it is worth"
-    assert findings(root, *claim, lint=True) == [
-        ("PV-STATUS-002", ERROR, 9, 3, f"{what}SURVIVED record for today's digests", hint)
-    ]
+    found = ("PV-STATUS-002", ERROR, 9, 3, f"{what}SURVIVED record for today's digests")
+    assert findings(root, *claim, lint=True) == [(*found, f"there is no folder {root}/evidence: {hint}")]
+    (root / "evidence").mkdir()
+    assert findings(root, *claim, lint=True) == [(*found, hint)]
     for honest in ("UNTESTED", "FALSIFIED", "STALE"):
         assert findings(root, "[wrong]", f"[wrong]\n  status: {honest}", lint=True) == []
 
