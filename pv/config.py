@@ -4,6 +4,7 @@
 contracts = "contracts"             # folder of contracts
 evidence = "evidence"               # folder of statements
 models = "models/registry.yaml"     # models by name; none by default
+milestones = "milestones.yaml"      # goals of the project, see pv.milestones; none by default
 first-party = ["mypackage"]         # packages whose code counts as ours; default: those in the root and in src/
 
 What [tool.pv.severity], [[tool.pv.suppress]] and baseline hold is read by pv.settings.
@@ -23,7 +24,7 @@ from pv.errors import PvError
 if TYPE_CHECKING:
     from pv.yaml_loader import Document
 
-KEYS = ("contracts", "evidence", "models", "first-party", "severity", "suppress", "baseline")
+KEYS = ("contracts", "evidence", "models", "milestones", "first-party", "severity", "suppress", "baseline")
 ENTRY = "an entry has about, licence, sha256, size, and either file or pypi: {requirement, member}"
 
 
@@ -32,6 +33,7 @@ class Config:
     """A project as pv sees it; every path is absolute.
 
     models       the registry file, or None where no model is registered
+    milestones   the file of goals, or None where the project has none
     first_party  names of top-level packages and modules
     scripts      the project's console scripts: (command, module)
     """
@@ -40,6 +42,7 @@ class Config:
     contracts: Path
     evidence: Path
     models: Path | None = None
+    milestones: Path | None = None
     first_party: tuple[str, ...] = ()
     scripts: tuple[tuple[str, str], ...] = ()
 
@@ -134,6 +137,7 @@ def config_of(root: Path, content: dict[str, Any]) -> Config:
         contracts=contracts,
         evidence=evidence,
         models=text("models", None),
+        milestones=text("milestones", None),
         first_party=tuple(sorted(set(names))),
         scripts=tuple(
             sorted((name, target.partition(":")[0]) for name, target in scripts.items() if isinstance(target, str))
