@@ -1,8 +1,8 @@
 """A version of a project as a folder of its own: the working tree, another folder, or a revision of git.
 
-A revision is written out to a temporary folder from git's objects, byte for byte, and removed afterwards; the user's tree
-is not touched. `git archive` would not do: export-ignore and export-subst leave files out and change others, filters of
-the repository start programs, and evidence that is left out is a fall that nobody sees.
+A revision is written out to a temporary folder from git's objects, byte for byte, and removed afterwards; the user's
+tree is not touched. `git archive` would not do: export-ignore and export-subst leave files out and change others,
+filters of the repository start programs, and evidence that is left out is a fall that nobody sees.
 """
 
 import contextlib

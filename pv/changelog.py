@@ -37,7 +37,7 @@ class Entry:
 
 
 def entries(contract: Contract) -> list[Entry]:
-    """The entries of a contract's changelog. What has another form is read as if it were not there: it accepts nothing."""
+    """The entries of a contract's changelog. What has another form is passed over: it accepts nothing."""
     found = []
     for entry in contract.root.entries("changelog"):
         accepts = entry.entry("accepts")
@@ -53,18 +53,20 @@ def entries(contract: Contract) -> list[Entry]:
 
 
 def acceptance(head: Contract, base: Contract | None, name: str, kind: str) -> tuple[Entry | None, str]:
-    """The entry by which a contract accepts that `name` has a loss of this kind; else why none does, "" if none tries."""
+    """The entry by which a contract accepts a loss of this kind of `name`; else why none does, "" if none tries."""
     old: Sequence[Entry] = entries(base) if base else ()
     why = ""
     for entry in entries(head):
         if kind not in entry.accepts.get(name, ()):
             continue
+        where = f"the changelog's entry in line {entry.line}"
         if any(entry.says_the_same(other) for other in old):
-            why = why or f"the changelog's entry in line {entry.line} is an old one: it accepted an earlier loss"
+            why = why or f"{where} is an old one: it accepted an earlier loss"
         elif entry.version.strip() != head.version.strip():
-            why = f"the changelog's entry in line {entry.line} is about {entry.version or 'no version'}, the contract's version is {head.version or 'missing'}"
+            version = head.version or "missing"
+            why = f"{where} is about {entry.version or 'no version'}, the contract's version is {version}"
         elif not entry.reason.strip():
-            why = f"the changelog's entry in line {entry.line} gives no reason"
+            why = f"{where} gives no reason"
         else:
             return entry, ""
     return None, why

@@ -1,7 +1,7 @@
 """`pv gate --base REF`: what a branch would take away from the ledger, compared with where it left REF.
 
-Compared are the merge base of REF and HEAD and the working tree. Each of the two is judged by its own contracts, code and
-evidence. What a contract loses on purpose it says in its changelog (pv.changelog), and that is shown with its reason.
+Compared are the merge base of REF and HEAD and the working tree. Each of the two is judged by its own contracts, code
+and evidence. What a contract loses on purpose it says in its changelog (pv.changelog); that is shown with its reason.
 
 JSON (`--format json`), keys in this order, "schema" changes when a key changes its meaning:
 
@@ -27,20 +27,10 @@ from pv.config import Config, find
 from pv.contract import Contract
 from pv.diff import Verdict as Diff
 from pv.diff import diff
-from pv.gate_checks import (
-    ACCEPTED_AS,
-    Finding,
-    Sides,
-    demotions,
-    evidence,
-    kept,
-    losses,
-    lost_contracts,
-    standing,
-    tolerances,
-    versions,
-)
-from pv.gate_evidence import digests, released
+from pv.gate_checks import demotions, losses, lost_contracts, standing, versions
+from pv.gate_evidence import digests, evidence, kept, released
+from pv.gate_sides import ACCEPTED_AS, Finding, Sides
+from pv.gate_tolerances import tolerances
 from pv.ledger_diff import unread
 from pv.status import survey
 from pv.validate import ACCEPT, DECLINE, REJECT

@@ -1,14 +1,19 @@
-"""Which files of evidence a version has, and which of them another one lost."""
+"""The check of `pv gate` about evidence: what another version lost of it, and what does not verify."""
 
 import os
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from pv.canonical import sha256
+from pv.config import Config, registry
+from pv.errors import PvError
+from pv.gate_sides import EVIDENCE, UNREADABLE, Finding, Sides
+from pv.status import shown
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Every file below the evidence folder by its path in it, with the digest of its bytes; unfinished ones left out."""
+    """The files below the evidence folder by their paths in it, with digests of their bytes; no unfinished ones."""
     found: dict[str, str] = {}
     for place, folders, names in os.walk(folder):
         folders.sort()
@@ -33,7 +38,7 @@ def _digest(path: Path) -> str:
 
 
 def lost_evidence(old: Mapping[str, str], new: Mapping[str, str], released: Collection[str]) -> list[tuple[str, str]]:
-    """Files that are gone or have other bytes, each with which of the two; but for those whose digests were released."""
+    """Files that are gone or have other bytes, with which of the two; but for those whose digests were released."""
     lost = []
     for name, digest in sorted(old.items()):
         if name not in new:
@@ -47,3 +52,60 @@ def lost_evidence(old: Mapping[str, str], new: Mapping[str, str], released: Coll
 def released(folder: Path) -> frozenset[str]:
     """The digests of records that the evidence folder says were taken out on purpose."""
     return frozenset()
+
+
+def evidence(
+    sides: Sides, old: Mapping[str, str], new: Mapping[str, str], config: Config, gone: Collection[str]
+) -> Iterator[Finding]:
+    """Evidence that does not verify or was taken away, and whatever else could not be read."""
+    models = _models(config)
+    for problem in sides.head.problems:
+        path, line = _place(problem.path)
+        about = Path(path).is_relative_to(config.evidence)
+        hint = (
+            "restore it from git; what does not verify counts for nothing"
+            if about
+            else "mend it: what cannot be read is not judged"
+        )
+        if path in models:
+            hint = "obtain the registered model again, or register this one and record again"
+        yield Finding(
+            id=EVIDENCE if about else UNREADABLE,
+            path=shown(path, config.root),
+            line=line,
+            message=problem.why,
+            hint=hint,
+        )
+    folder = shown(config.evidence, config.root)
+    lost: dict[tuple[str, str], list[str]] = {}
+    for name, what in lost_evidence(old, new, gone):
+        home, _, file = name.rpartition("/")
+        lost.setdefault((home, what), []).append(file)
+    for (home, what), names in lost.items():
+        there = sum(name.rpartition("/")[0] == home for name in old)
+        yield Finding(
+            id=EVIDENCE,
+            path=f"{folder}/{home}".rstrip("/"),
+            line=1,
+            message=f"{len(names)} of {there} files of evidence {'are' if len(names) > 1 else 'is'} {what}: {names[0]}",
+            hint="restore them from git: evidence is added, never taken away or changed",
+        )
+
+
+def _models(config: Config) -> set[str]:
+    try:
+        return {str(model.path) for model in registry(config).values()}
+    except PvError:
+        return set()
+
+
+def _place(path: str) -> tuple[str, int]:
+    """A path with the line that may stand behind it."""
+    found = re.fullmatch(r"(.*?)(?::(\d+))?(?::\d+)?", path, re.DOTALL)
+    assert found is not None
+    return found[1], int(found[2] or 1)
+
+
+def kept(old: Mapping[str, str], new: Mapping[str, str]) -> int:
+    """How many files of evidence are there with the bytes that they had."""
+    return sum(new.get(name) == digest for name, digest in old.items())

@@ -1,4 +1,4 @@
-"""What `pv gate` says: text for people, JSON for programs (see pv.gate), annotations for GitHub, Markdown for a comment."""
+"""What `pv gate` says: text for people, JSON (see pv.gate), annotations for GitHub, Markdown for a comment."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 from pv import markdown
 from pv.excerpt import printable
 from pv.gate import Verdict
-from pv.gate_checks import Finding
+from pv.gate_sides import Finding
 from pv.github import command
 from pv.places import place_of
 

@@ -142,8 +142,13 @@ def cells(entry: Entry) -> tuple[str, ...]:
 
 def level_of(entry: Entry) -> str:
     """The level, what it once was, and what the contract states if that is another."""
-    words = entry.level.value + (f" (was {entry.once.value})" if entry.once is not Level.UNTESTED else "")
+    words = short(entry.level) + (f" (was {short(entry.once)})" if entry.once is not Level.UNTESTED else "")
     return f"{words}, states {entry.stated}" if entry.overclaimed else words
+
+
+def short(level: Level) -> str:
+    """A level as tables have it."""
+    return "PARTIAL" if level is Level.PARTIAL else level.value
 
 
 def as_text(found: Survey, now: datetime) -> str:

@@ -100,6 +100,10 @@ def unread(version: Version, found: Survey) -> list[tuple[str, str]]:
         for problem in found.problems
         if problem.path not in models
     ]
+    if version.commit:
+        for what, folder in (("contracts", version.config.contracts), ("evidence", version.config.evidence)):
+            if os.path.relpath(folder, version.prefixes[-1]).startswith(".."):
+                listed.append((what, "lies outside of the repository: what was in it then is not known"))
     if version.unread:
         folders = (version.config.contracts, version.config.evidence)
         places = [os.path.relpath(folder, version.prefixes[-1]) for folder in folders]
@@ -107,7 +111,8 @@ def unread(version: Version, found: Survey) -> list[tuple[str, str]]:
         listed += [(path, "is a submodule or leads out of the repository: it was not read") for path in inside]
         doubtful = [row for row in found.rows if row.bound and (row.binding is None or row.earned.level is Level.STALE)]
         if doubtful and not inside:
-            why = f"is a submodule or leads out: whether it is why {doubtful[0].test.id} has no evidence there is not known"
+            test = doubtful[0].test.id
+            why = f"is a submodule or leads out: perhaps that is why {test} has no evidence of that day"
             listed.append((version.unread[0], why))
     return listed
 
@@ -185,7 +190,7 @@ def _kind(was: Level, now: Level) -> str:
 
 
 def why(earned: Earned, *, risen: bool) -> tuple[str, ...]:
-    """The reasons that tell why a level is not what it was: what a rung that was climbed rests on, else what is missing."""
+    """Why a level is not what it was: what the rung rests on that was climbed, else what is missing."""
     rung = f"{earned.level.value}: "
     if risen:
         return (

@@ -21,6 +21,7 @@ from typing import Any
 
 from pv.contract import read_bytes
 from pv.errors import PvError
+from pv.ledger import short
 from pv.ledger_diff import why
 from pv.shapes import described, nearest
 from pv.status import Row, Survey
@@ -193,7 +194,7 @@ def _error(document: Document, where: str, at: tuple[str | int, ...], what: str,
 
 
 def standings(goals: Sequence[Goal], found: Survey, where: str) -> list[Standing]:
-    """How much of each goal is earned. PvError for a contract or a test that is not there, with the line that names it."""
+    """How much of each goal is earned. PvError, naming the line, for a contract or a test that is not there."""
     rows: dict[tuple[str, str], Row] = {}
     for row in found.rows:
         key = (row.contract.stem, row.test.id)
@@ -243,7 +244,7 @@ def because(old: Standing | None, new: Standing) -> list[str]:
         if was is not now:
             verb = "rose" if now.worth > was.worth else "went" if now.worth == was.worth else "fell"
             more = "" if now.worth > was.worth else f" ({why(new.rows[key].earned, risen=False)[0]})"
-            reasons.append(f"{wanted.test} {verb} from {_short(was)} to {_short(now)}{more}")
+            reasons.append(f"{wanted.test} {verb} from {short(was)} to {short(now)}{more}")
     reasons += [
         f"{known.test} is not asked for any more, weight {_number(known.weight)}"
         for key, known in before.items()
@@ -254,10 +255,6 @@ def because(old: Standing | None, new: Standing) -> list[str]:
 
 def _state(standing: Standing, wanted: Wanted) -> str:
     return "earned" if standing.has(wanted) else "not earned"
-
-
-def _short(level: Level) -> str:
-    return "PARTIAL" if level is Level.PARTIAL else level.value
 
 
 def _number(weight: Fraction) -> str:

@@ -20,6 +20,7 @@ from pv.at_revision import Version, version_at
 from pv.config import Config
 from pv.errors import PvError
 from pv.excerpt import printable
+from pv.ledger import short
 from pv.ledger_diff import unread
 from pv.milestones import Standing, Wanted, because, read, standings
 from pv.status import shown, survey
@@ -50,7 +51,7 @@ class Report:
 
 
 def report(config: Config, ref: str | None) -> Report:
-    """The goals of a project, and since a revision where one is given. PvError where there are none, or they are wrong."""
+    """The goals of a project, and since a revision if one is given. PvError where there are none, or they are wrong."""
     now, declined = _standing(Version(name="the working tree", commit=None, config=config))
     if not now:
         hint = 'write milestones = "milestones.yaml" under [tool.pv]'
@@ -103,7 +104,8 @@ def headline(line: Line, base: Version | None) -> str:
 def missing(line: Line) -> list[str]:
     """What the goal still lacks."""
     return [
-        f"{wanted.test} needs {wanted.level.value}, earned {_earned(line.now, wanted).value}: {_reason(line.now, wanted)}"
+        f"{wanted.test} needs {short(wanted.level)}, earned {short(_earned(line.now, wanted))}: "
+        f"{line.now.rows[wanted.key].earned.reasons[0]}"
         for wanted in line.now.goal.tests
         if not line.now.has(wanted)
     ]
@@ -113,10 +115,6 @@ def _earned(standing: Standing, wanted: Wanted) -> Level:
     return standing.rows[wanted.key].earned.level
 
 
-def _reason(standing: Standing, wanted: Wanted) -> str:
-    return standing.rows[wanted.key].earned.reasons[0]
-
-
 def summary(found: Report) -> str:
     """The denominators."""
     goals = [line.now for line in found.lines]
@@ -124,7 +122,8 @@ def summary(found: Report) -> str:
     earned = sum(standing.has(wanted) for standing in goals for wanted in standing.goal.tests)
     more = f"; {len(found.declined)} not read" if found.declined else ""
     whole = sum(standing.percent == 100 for standing in goals)
-    return f"{len(goals)} goal{'' if len(goals) == 1 else 's'}, {whole} reached; {earned} of {tests} tests have earned what they need{more}"
+    number = f"{len(goals)} goal{'' if len(goals) == 1 else 's'}, {whole} reached"
+    return f"{number}; {earned} of {tests} tests have earned what they need{more}"
 
 
 def _removed(found: Report) -> list[str]:

@@ -1,8 +1,8 @@
 """Reject what a branch would take away from the ledger, compared with where it left REF.
 
-Rejected are: an overclaimed level, a broken promise, a demotion, a contract that changed without a sufficient step of its
-version, evidence that does not verify or is gone, a test that lost mutants, a falsifier or itself, a lost contract, and a
-loosened tolerance. What is lost on purpose is accepted by a new entry of the contract's changelog.
+Rejected are: an overclaimed level, a broken promise, a demotion, a contract that changed without a sufficient step of
+its version, evidence that does not verify or is gone, a test that lost mutants or a falsifier or is gone itself, a lost
+contract, and a loosened tolerance. What is lost on purpose is accepted by a new entry of the contract's changelog.
 """
 
 import argparse
