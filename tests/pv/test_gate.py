@@ -276,7 +276,7 @@ def test_a_finding_about_a_version_names_its_line_and_the_version_that_would_do(
     (found,) = gate("main", repository).findings
     assert (found.path, found.line) == (PLACE, 4)
     assert found.message.startswith("1.2.3 -> 1.3.0: the version announces a minor change, needed is a major step, as ")
-    assert found.hint == "version: 2.0.0 or later; see `pv diff`"
+    assert found.hint == "version: 2.0.0 or later; `pv diff` lists the changes"
 
 
 def test_a_contract_that_is_gone_is_lost_unless_it_was_retired(repository):
