@@ -34,6 +34,26 @@ def root(folder: Path) -> Path:
     return Path(os.fsdecode(done.stdout.removesuffix(b"\n")))
 
 
+def state(folder: Path, apart: Path) -> tuple[str, bool]:
+    """The commit that is checked out around a folder, and whether the working tree differs from it but for `apart`.
+
+    ('', False) outside of a repository, before its first commit, and without git: this is told to a reader, and proves
+    nothing.
+    """
+    try:
+        top = root(folder)
+        found = _commit(top, "HEAD")
+        if found is None:
+            return "", False
+        pathspec = [":/"]
+        if apart.resolve().is_relative_to(top.resolve()):
+            pathspec.append(f":(top,exclude,literal){apart.resolve().relative_to(top.resolve()).as_posix()}")
+        changed = _must(_git(top, "status", "--porcelain", "-z", "--untracked-files=normal", "--", *pathspec)).stdout
+    except PvError:
+        return "", False
+    return found, bool(changed)
+
+
 def is_revision(top: Path, name: str) -> bool:
     return _commit(top, name) is not None
 

@@ -5,13 +5,14 @@
 | UNTESTED                | nothing                                                                           |
 | PARTIAL_ALGORITHM_LEVEL | algorithm SURVIVED, and it was seen red: each mutant, one at least, FALSIFIED      |
 | FUNCTIONAL              | PARTIAL, live SURVIVED on a model named by digest, and each mutant FALSIFIED by it |
-| DISCHARGED              | FUNCTIONAL, oracle SURVIVED, its name and version recorded, each mutant FALSIFIED  |
+| DISCHARGED              | FUNCTIONAL, oracle SURVIVED, its name and version recorded, each mutant FALSIFIED; |
+|                         | or live put out the same on two distinct machines at least, for each of its models |
 | FALSIFIED               | a promise was FALSIFIED: outranks everything                                      |
 | STALE                   | there are records, all of them for other digests: worth nothing                   |
 
 A FLAKY record and a mutant that SURVIVED block every level above UNTESTED. Order and copies do not matter, and taking a
-supporting record away never raises a level. Equal output on a second machine is no way to DISCHARGED here: nothing that
-is recorded identifies a machine so that one could not pass for two.
+supporting record away never raises a level. A record supports only if a believed run lists it; what speaks against a
+test counts whoever wrote it.
 """
 
 from collections import Counter
@@ -19,6 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pv.binding import Binding, seed_of
+from pv.evidence.folder import Kept
+from pv.evidence.machine import Machine, distinct
 from pv.outcome import Outcome, supports
 from pv.statement import Record, suffix
 from pv.words import ROLES, Level, level_named
@@ -41,6 +44,10 @@ class Earned:
     counts   of planned trials: planned, recorded (with a record of today), survived, falsified, mutants, killed, blind
              (a mutant survived), flaky; and of records: stale
     models   names of the models on which a model trial survived today
+    recorded  when what supports the level was seen: of each supported trial its newest run, of these the oldest; RFC
+             3339 in UTC, or None where nothing supports
+    machines  on how many distinct machines, at least, each promise that survived was seen to survive
+    evidence  digests of the records of today, sorted
     """
 
     level: Level
@@ -48,17 +55,28 @@ class Earned:
     once: Level = Level.UNTESTED
     counts: Mapping[str, int] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    recorded: str | None = None
+    machines: int = 0
+    evidence: tuple[str, ...] = ()
 
 
-def earned(binding: Binding | None, records: Iterable[Record]) -> Earned:
+def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
     """The level of a test. Records of other tests are passed over; None, a test without falsifiers, is UNTESTED."""
     if binding is None:
         return Earned(level=Level.UNTESTED, reasons=("unbound: it names no falsifiers",), counts=_counts(None, [], 0))
-    mine = [record for record in records if (record.contract, record.test) == (binding.contract, binding.test)]
-    today = [record for record in mine if is_of_today(binding, record)]
-    stale = [record for record in mine if not is_of_today(binding, record)]
-    level, reasons = _judge(binding, today)
-    if stale and not today:
+    own: list[Kept] = []
+    stale: list[Record] = []
+    for one in kept:
+        if (one.record.contract, one.record.test) == (binding.contract, binding.test):
+            if is_of_today(binding, one.record):
+                own.append(one)
+            else:
+                stale.append(one.record)
+    today = [one.record for one in own if one.runs or not supports(one.record.outcome, one.record.mutant)]
+    level, reasons = _judge(binding, today, [one for one in own if one.runs])
+    if idle := len(own) - len(today):
+        reasons.append(f"{idle} records of today support nothing: no believed run lists them")
+    if stale and not own:
         level, reasons = Level.STALE, [f"{len(stale)} records, all for other digests: {_changed(binding, stale)}"]
     return Earned(
         level=level,
@@ -68,7 +86,28 @@ def earned(binding: Binding | None, records: Iterable[Record]) -> Earned:
         models=tuple(
             sorted({r.model.name for r in today if r.model and not r.mutant and r.outcome is Outcome.SURVIVED})
         ),
+        recorded=_recorded(own),
+        machines=min(map(distinct, _machines(own).values()), default=0),
+        evidence=tuple(sorted(one.digest for one in own)),
     )
+
+
+def _recorded(own: list[Kept]) -> str | None:
+    newest: dict[str, str] = {}
+    for one in own:
+        if one.runs and supports(one.record.outcome, one.record.mutant):
+            trial = _suffix(one.record)
+            newest[trial] = max(newest.get(trial, ""), *(run.time for run in one.runs))
+    return min(newest.values(), default=None)
+
+
+def _machines(own: list[Kept]) -> dict[str, set[Machine]]:
+    """By trial of a promise that survived: the machines that saw it."""
+    seen: dict[str, set[Machine]] = {}
+    for one in own:
+        if one.runs and one.record.mutant is None and one.record.outcome is Outcome.SURVIVED:
+            seen.setdefault(_suffix(one.record), set()).update(run.machine for run in one.runs)
+    return seen
 
 
 def is_of_today(binding: Binding, record: Record) -> bool:
@@ -95,7 +134,8 @@ def _has_own_seed(record: Record) -> bool:
     return record.seed == seed_of(record.contract, record.test, record.role, model)
 
 
-def _judge(binding: Binding, today: list[Record]) -> tuple[Level, list[str]]:
+def _judge(binding: Binding, today: list[Record], kept: list[Kept]) -> tuple[Level, list[str]]:
+    """The level that records of today earn; `kept` are those of them that a believed run lists."""
     falsified = [r for r in today if r.outcome is Outcome.FALSIFIED and r.mutant is None]
     if falsified:
         return Level.FALSIFIED, sorted({f"FALSIFIED [{_suffix(r)}]: {r.message}" for r in falsified})
@@ -108,11 +148,32 @@ def _judge(binding: Binding, today: list[Record]) -> tuple[Level, list[str]]:
     level, held = Level.UNTESTED, list[str]()
     for role, rung in LADDER:
         lacks = _lacks(binding, role, today)
+        if lacks and rung is Level.DISCHARGED:
+            apart = _apart(binding, kept)
+            if not apart:
+                return rung, [f"{rung.value}: live put out the same on distinct machines", *held]
+            lacks.append(apart)
         if lacks:
             return level, [f"not {rung.value}: {lack}" for lack in lacks] + held
         level = rung
         held.append(f"{rung.value}: {role} survived, and its mutants were caught")
     return level, held
+
+
+def _apart(binding: Binding, kept: list[Kept]) -> str:
+    """Why the outputs of the live trials do not show agreement of two machines; '' if they do."""
+    for plan in binding.planned:
+        if plan.role != "live" or plan.mutant is not None:
+            continue
+        mine = [one for one in kept if not one.record.mutant and _suffix(one.record) == plan.suffix]
+        if not any(one.record.outputs for one in mine):
+            return f"nor does live put out anything on {plan.model} that another machine could agree with"
+        if any(one.record.outputs != mine[0].record.outputs for one in mine):
+            return f"nor do all machines put out the same on {plan.model}"
+        number = distinct(run.machine for one in mine for run in one.runs)
+        if number < 2:
+            return f"nor was the output on {plan.model} seen on a second machine"
+    return ""
 
 
 def _lacks(binding: Binding, role: str, today: list[Record]) -> list[str]:

@@ -11,8 +11,8 @@ from pv.errors import PvError
 from pv.walk import contracts_below
 
 if TYPE_CHECKING:
+    from pv.evidence.folder import Evidence
     from pv.resolve import Sources
-    from pv.statement import Problem, Record
     from pv.status import Row
 
 
@@ -52,11 +52,7 @@ class Project:
         from pv.status import row_of
 
         if not any(judged is contract for judged, _ in self._judged):
-            by_test, unreadable = self._evidence
-            rows = [
-                row_of(contract, test, self.config, by_test.get((contract.stem, test.id), ()), unreadable)
-                for test in contract.tests
-            ]
+            rows = [row_of(contract, test, self.config, self._evidence) for test in contract.tests]
             self._judged[:] = [(contract, rows)]
         return self._judged[0][1]
 
@@ -66,14 +62,10 @@ class Project:
         return []
 
     @functools.cached_property
-    def _evidence(self) -> "tuple[dict[tuple[str, str], list[Record]], list[Problem]]":
-        from pv.statement import read_all
+    def _evidence(self) -> "Evidence":
+        from pv.evidence.folder import read
 
-        records, unreadable = read_all(self.config.evidence)
-        by_test: dict[tuple[str, str], list[Record]] = {}
-        for record in records:
-            by_test.setdefault((record.contract, record.test), []).append(record)
-        return by_test, unreadable
+        return read(self.config.evidence)
 
 
 def project_around(folder: Path) -> Project:

@@ -18,9 +18,11 @@ from pv.canonical import encode
 from pv.config import Config, find, locate, registered
 from pv.contract import read_contract
 from pv.errors import PvError
+from pv.evidence.recording import keep
+from pv.git import state
 from pv.outcome import OBSERVED, Outcome, supports
-from pv.pytest_items import ContractFile, TrialItem, evidence_digest, shorter, united, verdict
-from pv.statement import ModelSubject, OracleSubject, Record, write
+from pv.pytest_items import ContractFile, TrialItem, shorter, united, verdict
+from pv.statement import ModelSubject, OracleSubject, Record, statement_bytes
 from pv.walk import SUFFIXES, is_contract, is_yaml
 
 ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -158,7 +160,7 @@ class Falsification:
             yield "evidence: not recorded (the run was interrupted)"
             return
         today: dict[tuple[Path, str], Binding | None] = {}
-        folders: dict[Path, tuple[int, int]] = {}
+        folders: dict[Path, tuple[Config, list[Record]]] = {}
         for node, record in self._united().items():
             if record.outcome not in OBSERVED or node in self.broken:
                 continue
@@ -169,20 +171,26 @@ class Falsification:
                     today[path, record.test] = _binding(path, record.test, project)
                 if changed := _changed(record, today[path, record.test], project):
                     raise PvError(f"{changed} changed while the trials ran")
-                folder = self._folder(project)
-                new = not (folder / record.contract / record.test / f"{evidence_digest(record)}.json").exists()
-                write(record, folder)
+                statement_bytes(record)
             except PvError as error:
                 self.unwritten += 1
-                told = str(error).replace(f"{self.config.invocation_params.dir}{os.sep}", "")
-                yield f"{node}: not recorded: {told}"
+                yield f"{node}: not recorded: {self._relative(error)}"
                 continue
-            written, fresh = folders.get(folder, (0, 0))
-            folders[folder] = (written + 1, fresh + new)
-        for folder, (written, fresh) in folders.items():
-            yield f"evidence: {written} recorded in {shorter(folder, self.config)} ({fresh} new)"
+            folders.setdefault(self._folder(project), (project, []))[1].append(record)
+        for folder, (project, records) in folders.items():
+            try:
+                commit, dirty = state(project.root, apart=folder)
+                written = keep(folder, records, commit=commit, dirty=dirty)
+            except PvError as error:
+                self.unwritten += len(records)
+                yield f"evidence: not recorded: {self._relative(error)}"
+                continue
+            yield f"evidence: {written.records} recorded in {shorter(folder, self.config)} ({written.new} new)"
         if not folders and not self.unwritten:
             yield "evidence: nothing recorded, for nothing was observed"
+
+    def _relative(self, error: PvError) -> str:
+        return str(error).replace(f"{self.config.invocation_params.dir}{os.sep}", "")
 
     def _folder(self, project: Config) -> Path:
         chosen = self.config.getoption("--falsify-evidence")

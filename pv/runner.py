@@ -134,6 +134,10 @@ def _differs(one: _Attempt, other: _Attempt) -> str:
         if first != then:
             at = next((i for i, (a, b) in enumerate(zip(first, then, strict=False)) if a != b), 0)
             return f"{_around(first, at)}, then {_around(then, at)}"
+    for name in dict.fromkeys((*one.trial.outputs, *other.trial.outputs)):
+        first, then = (trial.outputs.get(name, "nothing") for trial in (one.trial, other.trial))
+        if first != then:
+            return f"output {name} = {first[:12]}, then {then[:12]}"
     if one.trial.oracle_used != other.trial.oracle_used:
         first, then = ("oracle " + " ".join(trial.oracle_used or ("none",)) for trial in (one.trial, other.trial))
         return f"{first}, then {then}"
@@ -167,6 +171,7 @@ def _record(binding: Binding, planned: Planned, seed: int, attempt: _Attempt) ->
         seed=seed,
         comparisons=trial.comparisons if trial else 0,
         observations={name: _told(value, trial) for name, value in trial.observations.items()} if trial else {},
+        outputs=dict(trial.outputs) if trial else {},
         claim=binding.claim,
         code=binding.code[planned.falsifier],
         environment=_environment(),

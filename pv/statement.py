@@ -11,14 +11,15 @@ import functools
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pv.canonical import Json, canonical, digest, encode, parse, sha256
+from pv.canonical import Json, canonical, digest, encode, parse
 from pv.errors import PvError
+from pv.evidence.machine import this_machine
 from pv.outcome import OBSERVED, Outcome, supports
 from pv.words import ROLES
 
@@ -52,7 +53,9 @@ class Record:
     falsifier     'module:function'; mutant: name of the planted defect, or None
     message       what was seen when the promise broke; empty for SURVIVED
     comparisons   how many comparisons the trial made
+    outputs       by name, sha256 of what the engine put out: equal on two machines, they show that it is reproducible
     claim, code   sha256 of what is promised and of the falsifier's import closure, see pv.binding
+    packages      by top-level package, sha256 of its part of that closure
     environment   facts of the machine and versions of the arithmetic, see `environment()`
     """
 
@@ -68,8 +71,10 @@ class Record:
     seed: int
     comparisons: int
     observations: Mapping[str, Json] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
     claim: str
     code: str
+    packages: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,11 +108,12 @@ def environment() -> dict[str, str]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
+    machine = this_machine()
     facts = {
-        "cpu": _cpu() or platform.processor() or "unknown",
-        "machine": platform.machine(),
+        "cpu": machine.cpu,
+        "machine": machine.architecture,
         "python": platform.python_version(),
-        "system": platform.system(),
+        "system": machine.system,
     }
     for package in ("llvmlite", "numba", "numpy"):
         with contextlib.suppress(PackageNotFoundError):
@@ -119,16 +125,6 @@ def environment() -> dict[str, str]:
     return facts
 
 
-@functools.cache
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Processor", "cpu model"):
-                return value.strip()
-    return ""
-
-
 def statement(record: Record) -> dict[str, Json]:
     """The in-toto Statement of a record. PvError for an outcome that observed nothing: there is nothing to state."""
     if record.outcome not in OBSERVED:
@@ -138,6 +134,7 @@ def statement(record: Record) -> dict[str, Json]:
     claim = _described(f"claim:{record.contract}/{record.test}", record.claim)
     code = _described(f"code:{record.falsifier}", record.code)
     subject = [claim, code]
+    subject += [_described(f"package:{name}", found) for name, found in sorted(record.packages.items())]
     if record.model:
         subject.append(_described(f"model:{record.model.name}", record.model.sha256))
     if record.oracle:
@@ -167,8 +164,10 @@ def statement(record: Record) -> dict[str, Json]:
                 "seed": record.seed,
                 "comparisons": record.comparisons,
                 "observations": dict(record.observations),
+                "outputs": dict(record.outputs),
                 "claim": record.claim,
                 "code": record.code,
+                "packages": dict(record.packages),
                 "environment": dict(record.environment),
             },
         },
@@ -182,37 +181,8 @@ def _described(name: str, sha256: str) -> dict[str, Any]:
     return {"name": name, "digest": {"sha256": sha256}}
 
 
-def record_of(value: Any) -> Record:
-    """The record of a statement. PvError where the value is no statement of ours, or contradicts itself."""
-    errors = sorted(_validator().iter_errors(value), key=lambda error: list(map(str, error.absolute_path)))
-    if errors:
-        place = "/".join(map(str, errors[0].absolute_path)) or "the statement"
-        raise PvError(f"is not a pv statement: {place}: {errors[0].message[:200]}")
-    trial = dict(value["predicate"]["pv_trial"])
-    trial["outcome"] = Outcome(trial["outcome"])
-    trial["model"] = ModelSubject(**trial["model"]) if trial["model"] else None
-    trial["oracle"] = OracleSubject(**trial["oracle"]) if trial["oracle"] else None
-    record = Record(**trial)
-    if canonical(statement(record)) != canonical(value):
-        raise PvError("contradicts itself: subjects, result or test names do not follow from its pv_trial")
-    return record
-
-
-@functools.cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    schema = parse(resources.files("pv").joinpath("schemas/statement.schema.json").read_bytes())
-    assert isinstance(schema, dict)
-    return Draft202012Validator(schema)
-
-
-def write(record: Record, folder: Path) -> Path:
-    """Keep the record under the evidence folder and return its file. A file that is there already is left as it is.
-
-    PvError for ERRORED and SKIPPED, names that are no folder names, symbolic links on the way, an unwritable folder.
-    """
-    data = canonical(statement(record))
+def statement_bytes(record: Record) -> bytes:
+    """What a record is kept as. PvError for ERRORED and SKIPPED, and for names that cannot name its folder."""
     for name in (record.contract, record.test):
         if not FOLDER_NAME.fullmatch(name):
             raise PvError(
@@ -220,19 +190,77 @@ def write(record: Record, folder: Path) -> Path:
                 where=f"{record.contract}::{record.test}",
                 hint="use letters, digits, '.', '_' and '-', and start with a letter or digit",
             )
-    home = folder / record.contract / record.test
-    path = home / f"{sha256(data)}.json"
-    for place in (folder / record.contract, home, path):
-        if place.is_symlink():
-            raise PvError("is a symbolic link: evidence is never written through one", where=str(place))
+    return canonical(statement(record))
+
+
+def record_of(data: bytes) -> Record:
+    """The record of a statement's bytes. PvError where they are no statement of ours, or contradict themselves.
+
+    The leaves are checked one by one, and what follows from them by writing the statement again: that is what the
+    published schema asks, much faster. The schema itself is asked only to say what is wrong.
+    """
+    value = parse(data)
     try:
-        if path.is_file() and path.read_bytes() == data:
-            return path
-        _make(home)
-        write_atomically(path, data)
-    except OSError as error:
-        raise PvError(f"the statement cannot be written: {error.strerror}", where=str(path)) from None
-    return path
+        record = _record(value)
+        again = canonical(statement(record))
+        if again == data:
+            return record
+    except (LookupError, TypeError, AttributeError, ValueError, PvError):
+        again = b""
+    errors = sorted(
+        schema_validator("statement.schema.json").iter_errors(value),
+        key=lambda error: list(map(str, error.absolute_path)),
+    )
+    if errors:
+        place = "/".join(map(str, errors[0].absolute_path)) or "the statement"
+        raise PvError(f"is not a pv statement: {place}: {errors[0].message[:200]}")
+    if again and again == canonical(value):
+        raise PvError("is not canonical JSON (RFC 8785)")
+    raise PvError("contradicts itself: subjects, result or test names do not follow from its pv_trial")
+
+
+def _record(value: Any) -> Record:
+    """The record, its leaves checked. LookupError, TypeError, AttributeError, ValueError or PvError for a wrong one."""
+    trial = dict(value["predicate"]["pv_trial"])
+    trial["outcome"] = Outcome(trial["outcome"])
+    trial["model"] = ModelSubject(**trial["model"]) if trial["model"] is not None else None
+    trial["oracle"] = OracleSubject(**trial["oracle"]) if trial["oracle"] is not None else None
+    record = Record(**trial)
+    texts = [record.contract, record.test, record.falsifier, record.message]
+    texts += [text for pair in record.environment.items() for text in pair]
+    named = [record.contract, record.test, *record.outputs, *record.packages]
+    if record.mutant is not None:
+        named.append(record.mutant)
+    if record.model:
+        named += [record.model.name, record.model.sha256]
+    if record.oracle:
+        named += [record.oracle.name, record.oracle.version]
+    digests = [*record.outputs.values(), *record.packages.values()] + ([record.model.sha256] if record.model else [])
+    right = (
+        all(isinstance(text, str) for text in (*texts, *named, *digests))
+        and all(named)
+        and all(map(HEX.fullmatch, digests))
+        and all(map(FOLDER_NAME.fullmatch, (record.contract, record.test)))
+        and re.fullmatch(r"[^:]+:[^:]+", record.falsifier)
+        and type(record.seed) is int
+        and type(record.comparisons) is int
+        and record.comparisons >= 0
+        and isinstance(record.observations, dict)
+        and (record.role != "algorithm" or record.model is None)
+    )
+    if not right:
+        raise ValueError("a leaf has another type or form than it must have")
+    return record
+
+
+@functools.cache
+def schema_validator(name: str) -> Any:
+    """A validator of one of the published schemas of evidence, by its file name."""
+    from jsonschema import Draft202012Validator
+
+    schema = parse(resources.files("pv").joinpath(f"schemas/{name}").read_bytes())
+    assert isinstance(schema, dict)
+    return Draft202012Validator(schema)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -252,10 +280,10 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     _sync(path.parent)
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """mkdir -p that is still there after a power cut."""
     if not folder.is_dir():
-        _make(folder.parent)
+        make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync(folder.parent)
 
@@ -266,60 +294,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def read_all(folder: Path) -> tuple[list[Record], list[Problem]]:
-    """Every record below the evidence folder, and every file there that is none; both ordered by path.
-
-    A missing folder holds no evidence. Unfinished temporary files of a killed run (`.*.part`) are passed over.
-    """
-    records: list[Record] = []
-    problems: list[Problem] = []
-    if folder.is_symlink():
-        return [], [Problem(path=str(folder), why="is a symbolic link")]
-    for path in _files(folder, problems):
-        try:
-            records.append(_read(path, folder))
-        except PvError as error:
-            problems.append(Problem(path=str(path), why=str(error.args[0])))
-        except (OSError, ValueError, RecursionError) as error:
-            problems.append(Problem(path=str(path), why=f"cannot be read: {error}"))
-    return records, sorted(problems, key=lambda problem: problem.path)
-
-
-def _files(folder: Path, problems: list[Problem]) -> Iterator[Path]:
-    """Regular files in order of their paths; whatever else lies there is a problem."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        problems.append(Problem(path=str(folder), why=f"cannot be read: {error.strerror}"))
-        return
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_symlink():
-            problems.append(Problem(path=entry.path, why="is a symbolic link"))
-        elif entry.is_dir():
-            yield from _files(path, problems)
-        elif not entry.is_file():
-            problems.append(Problem(path=entry.path, why="is no regular file"))
-        elif not (entry.name.startswith(".") and entry.name.endswith(".part")):
-            yield path
-
-
-def _read(path: Path, folder: Path) -> Record:
-    parts = path.relative_to(folder).parts
-    if len(parts) != 3 or not HEX.fullmatch(path.stem) or path.suffix != ".json":
-        raise PvError("is no statement: statements are <contract>/<test>/<sha256>.json")
-    data = path.read_bytes()
-    found = sha256(data)
-    if found != path.stem:
-        raise PvError(f"was changed after it was written: its bytes have sha256 {found[:12]}..")
-    value = parse(data)
-    record = record_of(value)
-    if canonical(value) != data:
-        raise PvError("is not canonical JSON (RFC 8785)")
-    if (record.contract, record.test) != parts[:2]:
-        raise PvError(f"lies in the folder of another test: it is about {record.contract}/{record.test}")
-    return record

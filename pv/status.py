@@ -11,7 +11,6 @@ stated is the contract's own word, or null; earned and once are levels; counts a
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +20,10 @@ from pv.binding import Binding, bind
 from pv.config import Config, find, locate, registered
 from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
+from pv.evidence.folder import Evidence, read
 from pv.excerpt import printable
 from pv.levels import Earned, earned, stated
-from pv.statement import Problem, Record, read_all
+from pv.statement import Problem
 from pv.walk import contracts_below
 from pv.words import Level
 
@@ -74,27 +74,22 @@ class Survey:
     rows: tuple[Row, ...]
     records: int
     problems: tuple[Problem, ...]
+    evidence: Evidence
 
 
 def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
     """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path."""
     files, unsearched = contract_files(config, paths)
     contracts, problems = _contracts(files)
-    records, unreadable = read_all(config.evidence)
-    by_test: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        by_test.setdefault((record.contract, record.test), []).append(record)
-    rows = [
-        row_of(contract, test, config, by_test.get((contract.stem, test.id), ()), unreadable)
-        for contract in contracts
-        for test in contract.tests
-    ]
+    evidence = read(config.evidence)
+    rows = [row_of(contract, test, config, evidence) for contract in contracts for test in contract.tests]
     return Survey(
         root=config.root,
         contracts=tuple(contracts),
         rows=tuple(rows),
-        records=len(records),
-        problems=(*unsearched, *problems, *unreadable, *_changed_models(config, rows)),
+        records=len(evidence.records),
+        problems=(*unsearched, *problems, *evidence.problems, *_changed_models(config, rows)),
+        evidence=evidence,
     )
 
 
@@ -164,21 +159,18 @@ def _contracts(files: list[Path]) -> tuple[list[Contract], list[Problem]]:
     return list(contracts.values()), problems
 
 
-def row_of(
-    contract: Contract, test: FalsificationTest, config: Config, records: Iterable[Record], unreadable: list[Problem]
-) -> Row:
-    """What a test earned by its records; `unreadable` may be about other tests too."""
-    home = str(config.evidence / contract.stem / test.id) + os.sep
-    lost = [problem for problem in unreadable if problem.path.startswith(home)]
+def row_of(contract: Contract, test: FalsificationTest, config: Config, evidence: Evidence) -> Row:
+    """What a test earned by its records."""
+    lost = evidence.lost(contract.stem, test.id)
     try:
         binding = bind(contract, test, config)
-        result = earned(binding, records)
+        result = earned(binding, evidence.of(contract.stem, test.id))
     except PvError as error:
         binding = None
         result = replace(earned(None, ()), reasons=(f"cannot be bound: {str(error).splitlines()[0]}",))
     if lost and result.level is not Level.FALSIFIED:
         # what cannot be read may have been a FALSIFIED record: damage must never raise a level
-        reason = f"{len(lost)} of its records cannot be read: {lost[0].path}: {lost[0].why}"
+        reason = f"its evidence cannot be believed: {shown(lost[0].path, config.root)}: {lost[0].why}"
         result = replace(result, level=Level.UNTESTED, once=Level.UNTESTED, reasons=(reason, *result.reasons))
     return Row(contract=contract, test=test, binding=binding, earned=result)
 
@@ -263,6 +255,7 @@ def as_text(found: Survey) -> str:
 def notes(found: Survey) -> list[str]:
     """The lines below the tables: what could not be read, what states more than it earned, and the totals."""
     lines = [f"unreadable: {shown(problem.path, found.root)}: {problem.why}" for problem in found.problems]
+    lines += [f"note: {note}" for note in found.evidence.notes]
     lines += [
         f"overclaimed: {shown(row.contract.path, found.root)}:{row.test.line}: {row.test.id} states "
         f"{row.test.status or Level.UNTESTED}, earned {row.earned.level.value}"

@@ -20,6 +20,7 @@ A live trial has to start a command with `trial.model.path` among its arguments,
 
 import atexit
 import functools
+import hashlib
 import math
 import os
 import shutil
@@ -74,6 +75,7 @@ class Trial:
     limit: float | None = None
     comparisons: int = field(default=0, init=False)
     observations: dict[str, Json] = field(default_factory=dict, init=False)
+    outputs: dict[str, str] = field(default_factory=dict, init=False)
     oracle_used: tuple[str, str] | None = field(default=None, init=False)
     falsified: str | None = field(default=None, init=False)  # message of the first comparison that failed
 
@@ -138,6 +140,24 @@ class Trial:
         if len(repr(kept)) > 16 * SHORT:
             raise TypeError(f"observation {name!r} is too long to be read: observe a summary of it")
         self.observations[name] = kept
+
+    def output(self, name: str, value: "bytes | bytearray | memoryview | Path | np.ndarray[Any, Any]") -> None:
+        """Keep the sha256 of something that the engine put out: bytes, a file, or the bytes of an array.
+
+        Outputs are what two machines have to agree in for DISCHARGED without an oracle. A name stands for one output.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError("output() needs the name of what was put out")
+        if name in self.outputs:
+            raise TypeError(f"output {name!r} stands already: give each output a name of its own")
+        if isinstance(value, PurePath):
+            value = Path(value).read_bytes()
+        elif _kind(value) == "array":
+            array: Any = value
+            value = f"{array.dtype.str}{list(array.shape)}".encode() + array.tobytes()
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise TypeError(f"output {name!r} is {type(value).__name__}: pass bytes, a path or an array")
+        self.outputs[name] = hashlib.sha256(value).hexdigest()
 
     def skip(self, reason: str) -> NoReturn:
         """End the trial as SKIPPED. A skip supports no level."""

@@ -6,8 +6,9 @@ from pv.binding import Planned, bind, claim_digest, seed_of
 from pv.config import find
 from pv.contract import read_contract
 from pv.errors import PvError
+from pv.evidence.recording import keep
 from pv.outcome import Outcome
-from pv.statement import OracleSubject, Record, write
+from pv.statement import OracleSubject, Record, environment
 
 TINY = hashlib.sha256(b"tiny").hexdigest()
 SMOL = hashlib.sha256(b"smol").hexdigest()
@@ -68,7 +69,7 @@ def project(folder, **changed):
 
 
 def recorded(binding, config, *, only=lambda plan: True, **changed):
-    """Write a supporting record of each planned trial, and return the records."""
+    """Keep a run with a supporting record of each planned trial, and return the records."""
     records = []
     for plan in binding.planned:
         if not only(plan):
@@ -86,9 +87,10 @@ def recorded(binding, config, *, only=lambda plan: True, **changed):
             "comparisons": 2,
             "claim": binding.claim,
             "code": binding.code[plan.falsifier],
+            "environment": environment(),
         }
         records.append(Record(**{**values, **changed}))
-        write(records[-1], config.evidence)
+    keep(config.evidence, records)
     return records
 
 

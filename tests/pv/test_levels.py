@@ -8,9 +8,13 @@ from hypothesis import strategies as st
 
 from pv import levels
 from pv.binding import Binding, Planned, seed_of
-from pv.levels import earned, is_of_today, stated
+from pv.canonical import canonical, sha256
+from pv.evidence.folder import Kept
+from pv.evidence.machine import Machine
+from pv.evidence.run import Run
+from pv.levels import is_of_today, stated
 from pv.outcome import Outcome, supports
-from pv.statement import ModelSubject, OracleSubject, Record
+from pv.statement import ModelSubject, OracleSubject, Record, statement
 from pv.words import Level
 
 FALSIFIERS = {"algorithm": "f.x:algorithm", "live": "f.x:live", "oracle": "f.x:oracle"}
@@ -50,6 +54,22 @@ def record(plan, **changed):
         code="02" * 32,
     )
     return replace(base, **changed)
+
+
+ZEN = Machine(cores=("AuthenticAMD 25 17 1",), cpu="a cpu", architecture="x86_64", system="Linux")
+ARM = Machine(cores=("0x41 8 0x3 0xd40 1",), cpu="another", architecture="aarch64", system="Linux")
+
+
+def run_on(machine=ZEN, time="2026-01-02T03:04:05Z"):
+    return Run(id="0" * 32, time=time, machine=machine, records={"c-v1/T-1/" + "00" * 32 + ".json": "T-1[algorithm]"})
+
+
+def kept(records, *runs):
+    return [Kept(record=r, digest=sha256(canonical(statement(r))), runs=runs or (run_on(),)) for r in records]
+
+
+def earned(binding, records):
+    return levels.earned(binding, kept(records))
 
 
 FULL = bound()
@@ -292,4 +312,4 @@ def test_a_level_always_has_a_reason_and_its_counts_stay_within_the_plan(binding
 
 def test_the_rules_touch_neither_files_nor_clocks():
     source = Path(levels.__file__).read_text()
-    assert not re.findall(r"\b(open|Path|os|time|datetime|random)\b\.?\(?", source.split('"""', 2)[2])
+    assert not re.findall(r"(?<!\.)\b(open|Path|os|time|datetime|random)\b\.?\(?", source.split('"""', 2)[2])

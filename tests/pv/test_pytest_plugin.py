@@ -12,7 +12,8 @@ import pytest
 
 import pv.pytest_session  # likewise, so that not every run imports it again
 from pv.binding import seed_of
-from pv.statement import read_all
+from pv.evidence.folder import read
+from tests.pv.kept import read_all
 
 LOADED = (np, pv.pytest_session)
 
@@ -137,6 +138,10 @@ class Stranger:
     def evidence(self) -> dict[str, bytes]:
         folder = self.path / "evidence"
         return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+    def records(self) -> dict[str, bytes]:
+        """The evidence without the run statements, which tell when and where."""
+        return {place: data for place, data in self.evidence().items() if not place.startswith("_runs/")}
 
 
 @pytest.fixture
@@ -567,12 +572,17 @@ def test_recording_keeps_every_observation_as_evidence(stranger: Stranger) -> No
     ]
 
 
-def test_recording_again_adds_nothing(stranger: Stranger) -> None:
+def test_recording_again_adds_a_run_that_came_after_the_first_and_no_record(stranger: Stranger) -> None:
     stranger.run("--falsify", "--record")
-    before = stranger.evidence()
+    before, (first,) = stranger.records(), read(stranger.path / "evidence").chain.heads
     result = stranger.run("--falsify", "--record")
     result.stdout.fnmatch_lines(["evidence: 3 recorded in evidence (0 new)"])
-    assert stranger.evidence() == before != {}
+    assert stranger.records() == before != {}
+    found = read(stranger.path / "evidence")
+    (second,) = found.chain.heads
+    assert (found.problems, list(found.chain.runs)) == ((), [first, second])
+    assert found.chain.runs[second].parents == (first,)
+    assert found.chain.runs[second].records.keys() == found.records.keys() == set(before)
 
 
 def test_a_promise_that_does_not_hold_twice_alike_is_flaky_when_it_is_recorded(stranger: Stranger) -> None:
@@ -601,12 +611,12 @@ BACKWARDS = "def pytest_collection_modifyitems(items):\n    items[:] = items[::-
 def test_the_bytes_of_evidence_depend_on_neither_workers_nor_order(stranger: Stranger, options: list[str]) -> None:
     stranger.write("contracts/sum.yaml", CONTRACT + SECOND)
     one = stranger.run("--falsify", "--record")
-    before = stranger.evidence()
+    before = stranger.records()
     (stranger.path / "evidence").rename(stranger.path / "first")
     if options == ["--falsify"]:
         stranger.write("conftest.py", BACKWARDS)
     two = stranger.run("--falsify", "--record", *options)
-    assert stranger.evidence() == before != {}
+    assert stranger.records() == before != {}
     for result in (one, two):
         result.stdout.fnmatch_lines(
             ["contracts 1; tests 3 declared, 2 bound, 2 executed", "mutants   3 executed: 2 killed, 1 survived*"]
@@ -662,18 +672,18 @@ def test_what_changed_while_the_trials_ran_is_not_recorded(
     result = stranger.run("--falsify", "--record")
     if not what:
         assert result.ret == pytest.ExitCode.OK
-        assert len(stranger.evidence()) == 3
+        assert len(stranger.records()) == 3
         return
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines([f"{NODE}[[]algorithm[]]: not recorded: {what}*"])
-    assert stranger.evidence() == {}
+    assert stranger.records() == {}
 
 
 def test_an_evidence_folder_that_cannot_be_written_is_not_green(stranger: Stranger) -> None:
     stranger.write("evidence", "a file")
     result = stranger.run("--falsify", "--record")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*the statement cannot be written: *"])
+    result.stdout.fnmatch_lines(["*the run cannot be kept: *"])
 
 
 def test_errors_and_skips_are_never_recorded(stranger: Stranger) -> None:
@@ -681,7 +691,7 @@ def test_errors_and_skips_are_never_recorded(stranger: Stranger) -> None:
     result = stranger.run("--falsify", "--record")
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["evidence: nothing recorded, for nothing was observed"])
-    assert stranger.evidence() == {}
+    assert stranger.records() == {}
 
 
 RERUNNING = """
@@ -762,7 +772,7 @@ def test_numbas_cache_is_empty_while_evidence_is_recorded(stranger: Stranger, mo
 
 def test_evidence_is_the_json_that_it_says(stranger: Stranger) -> None:
     stranger.run("--falsify", "--record")
-    statements = [json.loads(data) for data in stranger.evidence().values()]
+    statements = [json.loads(data) for data in stranger.records().values()]
     assert {statement["predicate"]["pv_trial"]["seed"] for statement in statements} == {
         seed_of("sum", "FALSIFY-SUM-001", "algorithm", None)
     }
@@ -778,5 +788,5 @@ def test_a_contract_outside_belongs_to_its_own_project(
     (stranger.path / ".git").mkdir()
     result = stranger.run("--falsify", "--record", str(stranger.path / "contracts" / "sum.yaml"))
     result.assert_outcomes(passed=3)
-    assert len(stranger.evidence()) == 3
+    assert len(stranger.records()) == 3
     assert list(Path(away).iterdir()) == [away / "pytest.ini"]

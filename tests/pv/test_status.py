@@ -162,7 +162,7 @@ def test_damaged_evidence_never_raises_a_level_and_fails_the_check(tmp_path):
             file.write_bytes(file.read_bytes() + b"\n")
     found = survey(config)
     assert found.rows[0].earned.level is Level.UNTESTED
-    assert found.rows[0].earned.reasons[0].startswith("1 of its records cannot be read: ")
+    assert found.rows[0].earned.reasons[0].startswith("its evidence cannot be believed: evidence/checksum-v1/T-1/")
     assert totals(found)["unreadable"] == 1
     assert exit_code(found, check=True) == 1
     assert "unreadable: evidence/checksum-v1/T-1/" in as_text(found)
