@@ -28,7 +28,7 @@ class Version:
     name      what the reader calls it
     commit    the id of its commit; None for a folder
     unread    submodules and links that lead out, by their paths from the repository's top: they were not written out
-    prefixes  the folders that its files are below here, longest first; none of them means anything to a reader
+    prefixes  the folders that its files are below on this machine, the innermost first
     """
 
     name: str
@@ -44,10 +44,15 @@ class Version:
         return f"{self.name} ({short})" if short and not self.name.startswith(short) else self.name
 
     def plain(self, text: str) -> str:
-        """A text about this version without the temporary folder in it."""
+        """A text about this version without the folders of this machine in it."""
         for prefix in self.prefixes:
             text = text.replace(f"{prefix}{os.sep}", "").replace(prefix, ".")
         return text
+
+
+def working_tree(config: Config) -> Version:
+    """The project as it lies there."""
+    return Version(name="the working tree", commit=None, config=config, prefixes=(str(config.root),))
 
 
 @contextlib.contextmanager
@@ -57,14 +62,14 @@ def version_at(name: str | None, here: Path) -> Iterator[Version]:
     PvError for what is neither or both, and for a version in which there was no such project.
     """
     if name is None:
-        yield Version(name="the working tree", commit=None, config=find(here))
+        yield working_tree(find(here))
     elif _is_folder(name, here):
         folder = (here / name).resolve()
         config = find(folder)
         if config.root != folder:
             hint = f"the project around it is {config.root}: name that folder, or give this one a pyproject.toml"
             raise PvError("is no project of its own", where=printable(name), hint=hint)
-        yield Version(name=name, commit=None, config=config)
+        yield Version(name=name, commit=None, config=config, prefixes=(str(config.root),))
     else:
         with _written_out(name, find(here).root) as version:
             yield version

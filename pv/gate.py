@@ -17,11 +17,11 @@ contract and test are "" where a finding is about none; docs/ledger.md lists the
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pv import git
-from pv.at_revision import Version, version_at
+from pv.at_revision import Version, version_at, working_tree
 from pv.changelog import Entry, acceptance
 from pv.config import Config, find
 from pv.contract import Contract
@@ -92,9 +92,11 @@ def gate(ref: str, here: Path) -> Verdict:
             *tolerances(sides),
             *lost_contracts(sides, changes),
             *versions(sides, changes),
-            *evidence(sides, files, digests(config.evidence), config, released(config.evidence)),
+            *evidence(sides, files, digests(config.evidence), config, released(head.evidence)),
         ]
-        rejected, accepted = _sorted_out(found, sides)
+        ours = working_tree(config)
+        plain = [replace(each, message=ours.plain(each.message)) for each in found]
+        rejected, accepted = _sorted_out(plain, sides)
         declined = [(f"{version.title}: {path}", why) for path, why in unread(version, old)]
         declined += [(path.replace(base, base[:12]), why) for path, why in changes.declined]
     return Verdict(

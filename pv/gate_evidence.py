@@ -8,18 +8,20 @@ from pathlib import Path
 from pv.canonical import sha256
 from pv.config import Config, registry
 from pv.errors import PvError
+from pv.evidence.folder import Evidence
+from pv.evidence.unfinished import PENDING
 from pv.gate_sides import EVIDENCE, UNREADABLE, Finding, Sides
 from pv.status import shown
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """The files below the evidence folder by their paths in it, with digests of their bytes; no unfinished ones."""
+    """The files below the evidence folder by their paths in it, with digests of their bytes; no unfinished one."""
     found: dict[str, str] = {}
     for place, folders, names in os.walk(folder):
         folders.sort()
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         for name in sorted([*names, *links]):
-            if not (name.startswith(".") and name.endswith(".part")):
+            if not (name.startswith(".") and name.endswith(".part")) and not name.endswith(PENDING):
                 path = Path(place, name)
                 found[path.relative_to(folder).as_posix()] = _digest(path)
     return found
@@ -49,9 +51,10 @@ def lost_evidence(old: Mapping[str, str], new: Mapping[str, str], released: Coll
     return lost
 
 
-def released(folder: Path) -> frozenset[str]:
-    """The digests of records that the evidence folder says were taken out on purpose."""
-    return frozenset()
+def released(found: Evidence) -> frozenset[str]:
+    """The digests of the records that a release statement of the folder names: `pv evidence gc` took them out."""
+    runs = (run for run in found.chain.runs.values() if run.released)
+    return frozenset(Path(place).stem for run in runs for place in run.records)
 
 
 def evidence(

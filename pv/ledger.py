@@ -5,11 +5,11 @@ JSON (`--format json`), keys in this order, "schema" changes when a key changes 
     {"schema": "pv-ledger/1", "date": day, "totals": as in pv-status/1,
      "tests": [{contract, path, line, test, stated, level, once, evidence, recorded, age_days, machines, overclaimed,
                 broken, reasons}],
-     "problems": [{path, why}]}
+     "problems": [{path, why}], "notes": [text]}
 
 level is what was earned, and once what a STALE test had earned; evidence are the digests of the records of today;
-recorded is the time of the oldest evidence that supports the level, null where nothing tells it; age_days counts whole
-days since then; machines counts those on which every trial was seen to end alike; broken is why the test is an alarm
+recorded is the time of the oldest evidence that supports the level, null where nothing does; age_days counts whole days
+since then; machines counts those on which every promise was seen to survive; broken is why the test is an alarm
 whatever its contract states, or "".
 """
 
@@ -22,7 +22,6 @@ from typing import Any
 
 from pv import markdown
 from pv.excerpt import printable
-from pv.levels import Earned
 from pv.status import Row, Survey, denominators, shown, totals
 from pv.words import Level
 
@@ -51,28 +50,23 @@ class Entry:
 
 def entry_of(row: Row, root: Path, now: datetime) -> Entry:
     """The line of a test."""
-    recorded, machines, evidence = support(row.earned)
+    earned = row.earned
     return Entry(
         contract=row.contract.stem,
         path=shown(row.contract.path, root),
         line=row.test.line,
         test=row.test.id,
         stated=row.test.status,
-        level=row.earned.level,
-        once=row.earned.once,
-        evidence=evidence,
-        recorded=recorded,
-        age_days=age(recorded, now),
-        machines=machines,
+        level=earned.level,
+        once=earned.once,
+        evidence=earned.evidence,
+        recorded=earned.recorded,
+        age_days=age(earned.recorded, now),
+        machines=earned.machines,
         overclaimed=row.overclaimed,
         broken=row.broken,
-        reasons=row.earned.reasons,
+        reasons=earned.reasons,
     )
-
-
-def support(earned: Earned) -> tuple[str | None, int, tuple[str, ...]]:
-    """When the evidence for a level was recorded, on how many machines, and its digests."""
-    return getattr(earned, "recorded", None), getattr(earned, "machines", 0), getattr(earned, "evidence", ())
 
 
 def age(recorded: str | None, now: datetime) -> int | None:
@@ -102,6 +96,7 @@ def as_json(found: Survey, now: datetime) -> str:
         "totals": totals(found),
         "tests": [_mapping(entry) for entry in entries(found, now)],
         "problems": [{"path": shown(problem.path, found.root), "why": problem.why} for problem in found.problems],
+        "notes": list(found.evidence.notes),
     }
     return json.dumps(content, indent=2)
 
@@ -160,8 +155,9 @@ def as_text(found: Survey, now: datetime) -> str:
 
 
 def problems(found: Survey) -> list[str]:
-    """What could not be read, a line each."""
-    return [printable(f"unreadable: {shown(problem.path, found.root)}: {problem.why}") for problem in found.problems]
+    """What could not be read, and what a reader should know beside, a line each."""
+    lines = [f"unreadable: {shown(problem.path, found.root)}: {problem.why}" for problem in found.problems]
+    return [printable(line) for line in [*lines, *(f"note: {note}" for note in found.evidence.notes)]]
 
 
 def by_contract(some: Sequence[Entry]) -> list[tuple[str, list[Entry]]]:
@@ -188,5 +184,5 @@ def as_markdown(found: Survey, now: datetime) -> str:
     for path, some in by_contract(entries(found, now)):
         rows = [[markdown.code(entry.test), *map(markdown.text, cells(entry)[1:])] for entry in some]
         lines += [markdown.code(path), "", *markdown.table(COLUMNS, rows), ""]
-    lines += [f"- {markdown.text(line)}" for line in problems(found)] + [""] * bool(found.problems)
+    lines += [f"- {markdown.text(line)}" for line in problems(found)] + [""] * bool(problems(found))
     return "\n".join([*lines, markdown.text(denominators(found))])

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pv import markdown
-from pv.at_revision import Version, version_at
+from pv.at_revision import Version, version_at, working_tree
 from pv.config import Config
 from pv.errors import PvError
 from pv.excerpt import printable
@@ -52,7 +52,7 @@ class Report:
 
 def report(config: Config, ref: str | None) -> Report:
     """The goals of a project, and since a revision if one is given. PvError where there are none, or they are wrong."""
-    now, declined = _standing(Version(name="the working tree", commit=None, config=config))
+    now, declined = _standing(working_tree(config))
     if not now:
         hint = 'write milestones = "milestones.yaml" under [tool.pv]'
         raise PvError("the project names no milestones", where=str(config.root / "pyproject.toml"), hint=hint)

@@ -1,4 +1,4 @@
-"""Each id of `pv gate`, rejected and accepted: a repository whose base has earned what it states, and a change in it."""
+"""Each id of `pv gate`, rejected and accepted: a base that has earned what it states, and a change of it."""
 
 import json
 import os
@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from pv.binding import bind
+from pv.canonical import sha256
 from pv.cli import main
 from pv.config import find
 from pv.contract import read_contract
+from pv.evidence.folder import read
+from pv.evidence.machine import this_machine
+from pv.evidence.run import Run, now, run_bytes
 from pv.gate import gate
 from pv.outcome import Outcome
+from pv.statement import record_of
 from pv.validate import ACCEPT, DECLINE, REJECT
 from tests.pv.test_binding import CONTRACT, FILES, recorded
 from tests.pv.test_git import commit, run
@@ -26,7 +31,7 @@ PROMISE = (
     .replace("  rule: somebody", "  binds_to: other\n  rule: somebody")
     .replace("- id: OBL-1\n", "- id: OBL-1\n  type: bound\n  tolerance: 1.0e-6\n")
 )
-CODE = "import sums\n\n\ndef order(trial): ...\ndef files(trial): ...\ndef others(trial): ...\ndef same_as_zlib(trial): ...\n"
+CODE = "import sums\n\n\ndef order(trial): ...\ndef files(trial): ...\ndef same_as_zlib(trial): ...\n"
 PAGE = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
 
 
@@ -90,7 +95,7 @@ def test_an_unchanged_tree_is_accepted_with_its_denominators(repository, capsys)
     base = run(repository, "rev-parse", "--short=7", "main")
     assert capsys.readouterr().out == (
         f"accept: since main (merge base {base}): 0 findings, 0 accepted by a changelog; contracts 2 -> 2, 0 changed; "
-        "tests 4 -> 4, 4 compared; evidence 11 of 11 files kept\n"
+        "tests 4 -> 4, 4 compared; evidence 12 of 12 files kept\n"
     )
 
 
@@ -318,16 +323,54 @@ def evidence_files(folder):
     return sorted((folder / "evidence" / "checksum-v1" / "T-1").iterdir())
 
 
-def test_evidence_that_is_gone_is_found_although_the_level_stays(repository):
-    record(repository, environment={"cpu": "another"})
+def test_a_newest_run_that_is_gone_without_a_trace_is_found_although_the_level_stays(repository):
+    first = set(runs(repository))
+    record(repository)
     commit(repository)
     run(repository, "branch", "-f", "main", "work")
-    evidence_files(repository)[0].unlink()
+    (newest,) = set(runs(repository)) - first
+    newest.unlink()
     verdict = gate("main", repository)
-    assert [(found.id, found.path) for found in verdict.findings] == [("GATE-EVIDENCE", "evidence/checksum-v1/T-1")]
-    assert verdict.findings[0].message.startswith("1 of 22 files of evidence is gone: ")
+    assert [(found.id, found.path) for found in verdict.findings] == [("GATE-EVIDENCE", "evidence/_runs")]
+    assert verdict.findings[0].message == f"1 of 2 files of evidence is gone: {newest.name}"
     run(repository, "checkout", "-q", "--", "evidence")
     assert judged(repository, ACCEPT) == ([], [])
+
+
+def runs(folder):
+    return sorted((folder / "evidence" / "_runs").iterdir())
+
+
+def test_a_record_may_go_that_a_release_names_and_no_other(repository):
+    write(repository, {"sums.py": "x = 1\n"})
+    record(repository)
+    commit(repository)
+    run(repository, "branch", "-f", "main", "work")
+    old, other = [file for file in evidence_files(repository) if is_stale(file, repository)][:2]
+    place = old.relative_to(repository / "evidence").as_posix()
+    old.unlink()
+    assert ("GATE-EVIDENCE", "", "") in judged(repository)[0]
+    folder = read(repository / "evidence")
+    release = Run(
+        id="0" * 32,
+        time=now(),
+        machine=this_machine(),
+        parents=folder.chain.heads,
+        records={place: next(each.records[place] for each in folder.chain.runs.values() if place in each.records)},
+        released=True,
+    )
+    data = run_bytes(release)
+    (repository / "evidence" / "_runs" / f"{sha256(data)}.json").write_bytes(data)
+    assert judged(repository, ACCEPT) == ([], [])
+    other.unlink()
+    assert ("GATE-EVIDENCE", "", "") in judged(repository)[0]
+
+
+def is_stale(file, folder):
+    """Whether a record is about code that is no more, and supports its test."""
+    config, contract = find(folder), read_contract(folder / PLACE)
+    record = record_of(file.read_bytes())
+    return record.code != bind(contract, contract.tests[0], config).code[record.falsifier]
 
 
 def test_evidence_that_was_changed_does_not_verify(repository):
