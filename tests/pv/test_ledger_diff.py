@@ -30,8 +30,8 @@ def test_nothing_moves_in_an_unchanged_tree(repository, capsys):
     assert main(["ledger", "diff", "main"]) == 0
     base = run(repository, "rev-parse", "--short=7", "main")
     assert capsys.readouterr().out == (
-        f"main ({base}) -> the working tree: tests 4 -> 4: 0 rose, 0 fell, 0 went stale, 0 changed, 0 added, 0 removed, "
-        "0 restated, 4 unchanged\n"
+        f"main ({base}) -> the working tree: tests 4 -> 4: 0 rose, 0 fell, 0 went stale, 0 changed, 0 added, "
+        "0 removed, 0 restated, 4 unchanged\n"
     )
 
 
@@ -117,7 +117,11 @@ def test_the_markdown_names_no_folder_of_this_machine_and_means_nothing_to_githu
     assert r"T\|3&lt;b&gt;" in text
     assert "cannot be bound: sums.py:1: no module" in text.replace("\\_", "_")
     commit(repository)
-    for difference in (text, as_markdown(compared(repository, "main", "work")), as_text(compared(repository, "work", "main"))):
+    for difference in (
+        text,
+        as_markdown(compared(repository, "main", "work")),
+        as_text(compared(repository, "work", "main")),
+    ):
         assert str(tmp_path) not in difference
         assert "/pv-" not in difference
     assert re.search(r"^\*\*Fell\*\* \(1\)$", text, re.MULTILINE)
