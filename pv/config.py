@@ -64,16 +64,31 @@ class RegisteredModel:
 
 def find(start: Path) -> Config:
     """The project around `start`, as `content_around`. PvError for an unknown key or a wrong type in [tool.pv] too."""
-    return config_of(*content_around(start))
+    root, content = content_around(start)
+    try:
+        return config_of(root, content)
+    except OSError as error:  # a folder that may be entered and not listed
+        raise _unreadable(error, root) from None
+
+
+def _unreadable(error: OSError, start: Path) -> PvError:
+    hint = "run pv as somebody who may look into the folder" if isinstance(error, PermissionError) else ""
+    return PvError(f"cannot be read: {error.strerror}", where=str(error.filename or start), hint=hint)
 
 
 def content_around(start: Path) -> tuple[Path, dict[str, Any]]:
     """Root and pyproject.toml of the project around `start`: the nearest with [tool.pv], in its repository.
 
     Without one, the nearest folder that holds a pyproject.toml or a .git, else `start` itself, and no content.
-    PvError for a pyproject.toml that does not parse.
+    PvError for a pyproject.toml that does not parse, and where there is no looking for one.
     """
-    start = start.resolve()
+    try:
+        return _content_around(start.resolve())
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise _unreadable(error, start) from None
+
+
+def _content_around(start: Path) -> tuple[Path, dict[str, Any]]:
     if not start.is_dir():
         start = start.parent
     nearest: tuple[Path, dict[str, Any]] | None = None

@@ -14,11 +14,11 @@ from typing import Any
 
 from pv import yaml_loader
 from pv.errors import PvError
-from pv.shapes import described
+from pv.shapes import described, reads
 from pv.slips import slips
-from pv.vocabulary import FALSIFICATION_TEST, SPELLINGS
+from pv.vocabulary import CONTRACT, FALSIFICATION_TEST, SPELLINGS
 from pv.words import ROLES
-from pv.yaml_loader import Document, Position, YamlError
+from pv.yaml_loader import Document, Oddity, Position, YamlError
 from pv.yaml_loader import Path as Place
 
 TARGET = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
@@ -159,6 +159,11 @@ class Contract:
     tests: tuple[FalsificationTest, ...]
 
     @property
+    def ours(self) -> bool:
+        """Whether a test is written for pv; a contract without one is foreign, and held to what its own tool asks."""
+        return any(test.ours for test in self.tests)
+
+    @property
     def root(self) -> Entry:
         return Entry(self.document, (), self.document.value)
 
@@ -186,9 +191,21 @@ def not_applicable(obligation: Entry) -> bool:
 def read_contract(path: Path) -> Contract:
     """The contract in a file. ContractError if it holds none, or has a key twice: what would count then?"""
     try:
-        return make_contract(path, yaml_loader.load(read_bytes(path), str(path)))
+        document = yaml_loader.parse(read_bytes(path), str(path))
+        if document.duplicates:
+            yaml_loader.load(document.text, str(path))  # which says so
+        contract = make_contract(path, document)
     except YamlError as error:
         raise ContractError(str(error.args[0]), where=error.where, hint=error.hint) from None
+    if odd := misread(contract):
+        raise ContractError(odd.message, where=f"{path}:{odd.at.line}:{odd.at.column}", hint=odd.hint)
+    return contract
+
+
+def misread(contract: Contract) -> Oddity | None:
+    """The first merge key or tag that other readers may understand where pv reads; in a contract of ours, anywhere."""
+    odd = contract.document.oddities
+    return next((each for each in odd if contract.ours or reads(CONTRACT, each.path)), None) if odd else None
 
 
 def read_bytes(path: Path) -> bytes:

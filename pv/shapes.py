@@ -1,7 +1,7 @@
 """What a value in a contract must look like, and where a document does otherwise."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
@@ -101,6 +101,7 @@ class Mismatch:
     kind   TYPE: another type; REQUIRED: the entry at `place` lacks a key; CHOICE: a word that is none of the known;
            LOOSE: a number, or true or false, where text is meant: it is read as the text that was written
     ours   the key means something to pv alone
+    empty  null where text belongs: public tools read it as an empty text
     """
 
     kind: str
@@ -108,6 +109,23 @@ class Mismatch:
     message: str
     hint: str = ""
     ours: bool = False
+    empty: bool = False
+
+
+def reads(record: Record, place: Path) -> bool:
+    """Whether who reads the record reads what stands at a place: no key on the way there is an unknown one."""
+    shape: Shape = record
+    for step in place:
+        if isinstance(shape, Record) and step != "<<":
+            key = shape.spelt.get(str(step))
+            if key is None:
+                return False
+            shape = key.shape
+        elif isinstance(shape, ListOf | MapOf | Named) and step != "<<":
+            shape = inner(shape)
+        else:
+            return True
+    return True
 
 
 def mismatches(document: Document, record: Record) -> Iterator[Mismatch]:
@@ -124,12 +142,13 @@ def _in_record(value: dict[str, Any], record: Record, place: Path) -> Iterator[M
         key = record.spelt.get(word)
         if key is not None and item is not None:
             for found in _in_value(item, key.shape, (*place, word)):
-                yield Mismatch(found.kind, found.place, found.message, found.hint, True) if key.ours else found
+                yield replace(found, ours=True) if key.ours else found
     for name, key in record.keys.items():
         if key.required and all(value.get(word) is None for word in (name, *key.also)):
             empty = next((word for word in (name, *key.also) if word in value), None)
             owner = named(place) if place else "the contract"
-            yield Mismatch(REQUIRED, place if empty is None else (*place, empty), f"{owner} lacks {name!r}")
+            where, null = (place, False) if empty is None else ((*place, empty), key.shape is TEXT)
+            yield Mismatch(REQUIRED, where, f"{owner} lacks {name!r}", empty=null)
 
 
 def _in_value(value: Any, shape: Shape, place: Path) -> Iterator[Mismatch]:
@@ -180,7 +199,8 @@ def _wrong(value: Any, wanted: str, place: Path) -> Mismatch:
         hint = "put each item on a line of its own, behind '- '"
     elif wanted in (NUMBER, INTEGER) and isinstance(value, str):
         hint = "write it without quotes and units"
-    return Mismatch(TYPE, place, f"{named(place)} must be {wanted}, not {described(value)}", hint)
+    empty = value is None and wanted == TEXT
+    return Mismatch(TYPE, place, f"{named(place)} must be {wanted}, not {described(value)}", hint, empty=empty)
 
 
 def named(place: Path) -> str:

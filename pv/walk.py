@@ -139,7 +139,7 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
                 these.files.append(path)
             elif os.path.isdir(path):  # unlike Path.is_dir, false for a path that cannot be looked at
                 these = contracts_below(path)
-                if not these.files:
+                if not (these.files or these.declined):  # of what cannot be looked into, nothing is known
                     these.declined.append((str(path), "holds no contracts: no *.yaml or *.yml"))
             elif pattern:
                 these.sort(path, not_these(path.parent))
@@ -181,7 +181,10 @@ def _expand(place: Path, parts: Sequence[str]) -> Iterator[Path]:
     elif not has_magic(Path(parts[0])):
         yield from _expand(place / parts[0], parts[1:])
     else:
-        names = os.listdir(place) if os.path.isdir(place) else []
+        try:
+            names = os.listdir(place) if os.path.isdir(place) else []
+        except OSError as error:
+            raise PvError(f"cannot be read: {error.strerror}", where=str(place)) from None
         shown = [name for name in names if name.startswith(".") <= parts[0].startswith(".")]
         for name in matching(shown, parts[0]):
             yield from _expand(place / name, parts[1:])

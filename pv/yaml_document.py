@@ -36,6 +36,23 @@ class Duplicate:
     again: Position
 
 
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """What is no part of YAML 1.2's core schema: a merge key, or a tag of a value.
+
+    The one stands in the value as a key like any other, the other is left out of it.
+    """
+
+    path: Path
+    at: Position
+    message: str
+    hint: str
+
+    @property
+    def merge(self) -> bool:
+        return self.path[-1:] == ("<<",)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Document:
     """A document's plain value (dict, list, str, int, float, bool, None) and the place of everything in it.
@@ -47,6 +64,7 @@ class Document:
     text: str
     duplicates: tuple[Duplicate, ...]
     _root: Node
+    oddities: tuple[Oddity, ...] = ()
 
     def _node(self, path: Path) -> tuple[Node, bool]:
         """What is kept about a value, or about its nearest parent that has a place; whether it is the value itself."""

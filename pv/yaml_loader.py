@@ -9,11 +9,11 @@ Parsed by PyYAML's events (libyaml where it is built in); what they mean is deci
 - refused: merge keys (`<<`, no part of YAML 1.2), tags other than those of the core schema, several documents, keys
   that are no scalars, bytes that are not UTF-8, control characters and the line breaks that only YAML 1.1 knows
 - depth and number of values are bounded too (MAX_DEPTH, MAX_EVENTS), and the text itself (MAX_BYTES)
-- a key that occurs twice is an error; `parse` collects these instead, so that a checker can report all of them
+- a key that occurs twice is an error; `parse` collects these instead, so that a checker can report all of them. So it
+  does with merge keys and tags, and with aliases of values that hold some: who reads that part is not known here
 """
 
 import gc
-from collections.abc import Callable
 from itertools import islice, pairwise
 from typing import Any
 
@@ -30,12 +30,14 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from pv.yaml_document import Document, Duplicate, Node, Path, Span
+from pv.yaml_document import Document, Duplicate, Node, Oddity, Path, Span
+from pv.yaml_events import c_parser, pure_parser
 from pv.yaml_text import (
     CORE,
     MAX_BYTES,
     MEANS_MORE,
     Position,
+    TagError,
     YamlError,
     decoded,
     explained,
@@ -44,7 +46,7 @@ from pv.yaml_text import (
     tag_refused,
 )
 
-__all__ = ["MAX_BYTES", "Document", "Duplicate", "Path", "Position", "Span", "YamlError", "load", "parse"]
+__all__ = ["MAX_BYTES", "Document", "Duplicate", "Oddity", "Path", "Position", "Span", "YamlError", "load", "parse"]
 
 MAX_DEPTH = 64
 """Deepest nesting of mappings and lists."""
@@ -68,6 +70,8 @@ def load(data: bytes | str, where: str) -> Document:
             at=twice.again,
             hint="keep one of them: readers disagree about which one counts",
         )
+    for odd in document.oddities:
+        raise YamlError(odd.message, file=where, at=odd.at, hint=odd.hint)
     return document
 
 
@@ -95,11 +99,11 @@ class _Frame:
     nodes the places of what it holds; None where none are kept: below a key that occurs for the second time
     """
 
-    __slots__ = ("key", "key_mark", "nodes", "own", "own_mark", "repeated", "start", "value")
+    __slots__ = ("key", "key_mark", "nodes", "odd", "own", "own_mark", "repeated", "start", "value")
 
-    def __init__(self, value: Any, nodes: Any, own: Any, own_mark: Any, start: Any, repeated: int) -> None:
+    def __init__(self, value: Any, nodes: Any, own: Any, own_mark: Any, start: Any, repeated: int, odd: int) -> None:
         self.value, self.nodes, self.own, self.own_mark, self.start = value, nodes, own, own_mark, start
-        self.repeated = repeated  # by aliases before it began
+        self.repeated, self.odd = repeated, odd  # by aliases, and how many oddities, before it began
         self.key: Any = None if type(value) is dict else LIST_ITEM
         self.key_mark: Any = None
 
@@ -109,9 +113,11 @@ class _Builder:
 
     def __init__(self, where: str) -> None:
         self.where = where
-        self.bottom = _Frame([], [], LIST_ITEM, None, None, 0)
+        self.bottom = _Frame([], [], LIST_ITEM, None, None, 0, 0)
         self.stack = [self.bottom]
         self.duplicates: list[Duplicate] = []
+        self.oddities: list[Oddity] = []
+        self.odd_anchors: dict[str, YamlError] = {}  # what is odd in the value behind an anchor
         self.anchors: dict[str, tuple[Any, int] | None] = {}  # None while the value is still being read
         self.repeated = 0
         self.documents = 0
@@ -124,9 +130,26 @@ class _Builder:
             raise tag_refused(event.tag, event, self.where)
         if event.implicit[0] and event.value == "<<":
             hint = "write the keys out, or alias the values one by one"
-            raise self.refusal("merge keys (<<) are not supported: YAML 1.2 has none", event, hint)
+            error = self.refusal("merge keys (<<) are not supported: YAML 1.2 has none", event, hint)
+            self.keep(error, "<<")
         if event.implicit[0] and event.value == "":
             raise self.refusal("a key is missing before ':'", event)
+
+    def keep(self, error: YamlError, *inner: str) -> None:
+        """Keep what is odd at the key `inner`, or at the value that comes next, for `parse`."""
+        top = self.stack[-1]
+        step = inner or (len(top.value) if top.key is LIST_ITEM else top.key,)
+        path = (*self.path(), *step) if len(self.stack) > 1 else ()
+        self.oddities.append(Oddity(path, error.at, str(error.args[0]), error.hint))
+
+    def tagged(self, event: ScalarEvent) -> Any:
+        try:
+            return scalar_value(event, self.where)
+        except TagError as error:
+            self.keep(error)
+            if event.anchor is not None:
+                self.odd_anchors[event.anchor] = error
+            return event.value
 
     def alias(self, event: AliasEvent) -> None:
         self.refuse_as_key(event)
@@ -141,6 +164,8 @@ class _Builder:
         if self.repeated > MAX_REPEATED:
             message = f"the aliases up to here repeat more than {MAX_REPEATED} values and characters"
             raise self.refusal(message, event, "write out what is meant, or alias less")
+        if odd := self.odd_anchors.get(name):
+            self.keep(self.refusal(str(odd.args[0]), event, odd.hint))  # it may be read here, if not there
         top = self.stack[-1]
         key, key_mark, placed = self.put(value)
         if placed:
@@ -149,16 +174,17 @@ class _Builder:
     def open(self, event: Any) -> _Frame:
         """Begin a mapping or list; its frame."""
         self.refuse_as_key(event)
+        odd = len(self.oddities)
         mapping = type(event) is MappingStartEvent
         if event.tag not in (None, "!", CORE + ("map" if mapping else "seq")):
-            raise tag_refused(event.tag, event, self.where)
+            self.keep(tag_refused(event.tag, event, self.where))
         if len(self.stack) > MAX_DEPTH:
             raise self.refusal(f"is nested deeper than {MAX_DEPTH} levels", event)
         if event.anchor is not None:
             self.anchors[event.anchor] = None
         value: Any = {} if mapping else []
         key, key_mark, placed = self.put(value)
-        frame = _Frame(value, type(value)() if placed else None, key, key_mark, event, self.repeated)
+        frame = _Frame(value, type(value)() if placed else None, key, key_mark, event, self.repeated, odd)
         self.stack.append(frame)
         return frame
 
@@ -171,6 +197,9 @@ class _Builder:
         if start.anchor is not None:
             extent = end.index - start.start_mark.index  # no fewer than its values and their characters
             self.anchors[start.anchor] = (frame.value, 1 + extent + self.repeated - frame.repeated)
+            self.odd_anchors.pop(start.anchor, None)
+            for odd in self.oddities[frame.odd :][:1]:
+                self.odd_anchors[start.anchor] = YamlError(odd.message, file=self.where, at=odd.at, hint=odd.hint)
         return self.stack[-1]
 
     def refuse_as_key(self, event: Any) -> None:
@@ -232,7 +261,7 @@ def _read(text: str, where: str) -> Document:
                 top.key, top.key_mark = value, event.start_mark
             else:
                 if event.tag is not None or (event.implicit[0] and value[:1] in MEANS_MORE):
-                    value = scalar_value(event, where)
+                    value = scalar_value(event, where) if event.tag is None else builder.tagged(event)
                 if key is LIST_ITEM:
                     top.value.append(value)
                     if top.nodes is not None:
@@ -246,6 +275,8 @@ def _read(text: str, where: str) -> Document:
                     builder.put(value)
             if event.anchor is not None:
                 anchors[event.anchor] = (value, 1 + len(event.value))
+                if event.tag is None:
+                    builder.odd_anchors.pop(event.anchor, None)
         elif kind is MappingStartEvent or kind is SequenceStartEvent:
             top = builder.open(event)
         elif kind is MappingEndEvent or kind is SequenceEndEvent:
@@ -263,7 +294,8 @@ def _read(text: str, where: str) -> Document:
         raise builder.refusal(f"holds more than {MAX_EVENTS} keys, values and brackets", event, "split the file")
     if not builder.documents:
         return Document(None, text, (), (None, _Start(), None, None))
-    return Document(builder.bottom.value[0], text, tuple(builder.duplicates), builder.bottom.nodes[0])
+    root, oddities = builder.bottom.nodes[0], tuple(builder.oddities)
+    return Document(builder.bottom.value[0], text, tuple(builder.duplicates), root, oddities)
 
 
 class _Start:
@@ -278,24 +310,4 @@ class _Start:
     end_mark = start_mark
 
 
-def _c_parser(text: str) -> Callable[[], Any]:
-    from yaml._yaml import CParser
-
-    return CParser(text).get_event
-
-
-def _pure_parser(text: str) -> Callable[[], Any]:
-    from yaml.parser import Parser
-    from yaml.reader import Reader
-    from yaml.scanner import Scanner
-
-    class PureParser(Reader, Scanner, Parser):
-        def __init__(self) -> None:
-            Reader.__init__(self, text)
-            Scanner.__init__(self)
-            Parser.__init__(self)
-
-    return PureParser().get_event
-
-
-_parser = _c_parser if yaml.__with_libyaml__ else _pure_parser
+_parser = c_parser if yaml.__with_libyaml__ else pure_parser

@@ -31,18 +31,29 @@ class YamlError(PvError):
         self.file, self.at = file, at
 
 
+class TagError(YamlError):
+    """A tag that asks for another type than it may."""
+
+
 # -- characters -------------------------------------------------------------------------------------------------------
 
 _REFUSED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 _BREAK = re.compile(r"\r\n?|\n")
+_UTF_16 = re.compile(rb"\xff\xfe|\xfe\xff|\0{1,3}[\t\n\r -~\xfe]|[\t\n\r -~]\0")
+"""How a text in UTF-16 or UTF-32 begins: with a byte order mark, or with a character of ASCII."""
+BEGINNING, MAX_NULS = 4096, 8
+"""With more NUL bytes than these in its beginning, a file is no text in which one has slipped: a model, a picture."""
 
 
 def decoded(data: bytes | str, where: str) -> str:
     """The characters of a file. YamlError for bytes that are not UTF-8 and for characters that YAML refuses."""
+    if isinstance(data, bytes) and _UTF_16.match(data) is None and data.count(0, 0, BEGINNING) > MAX_NULS:
+        hint = "name a contract: a text in YAML"
+        raise YamlError("is binary data, not text", file=where, at=Position(1, 1), hint=hint)
     if len(data) > MAX_BYTES:
         raise YamlError(f"is longer than {MAX_BYTES} bytes", file=where, at=Position(1, 1), hint="split the file")
     if isinstance(data, bytes):
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")) or data[:2].strip(b"\0") != data[:2]:
+        if _UTF_16.match(data):
             name = "UTF-32" if b"\0\0" in data[:4] else "UTF-16"
             raise YamlError(f"is {name}, not UTF-8", file=where, at=Position(1, 1), hint="save it as UTF-8")
         try:
@@ -174,9 +185,9 @@ def scalar_value(event: ScalarEvent, where: str) -> Any:
     raise tag_refused(tag, event, where)
 
 
-def tag_refused(tag: str, event: Any, where: str) -> YamlError:
+def tag_refused(tag: str, event: Any, where: str) -> TagError:
     """The error for a tag that asks for another type than it may."""
     shown = "!!" + tag.removeprefix(CORE) if tag.startswith(CORE) else tag
-    return YamlError(
+    return TagError(
         f"the tag {shown} is not allowed here", file=where, at=position_of(event.start_mark), hint="write a plain value"
     )

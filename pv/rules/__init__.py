@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pv import yaml_loader
-from pv.contract import Contract, ContractError, UnreadableError, make_contract, read_bytes
+from pv.contract import Contract, ContractError, UnreadableError, make_contract, misread, read_bytes
 from pv.errors import PvError
 from pv.facts import Facts, facts_of
 from pv.findings import ERROR, RULES, Finding, Rule, finding, finding_between, in_order, reader_rule
@@ -104,6 +104,8 @@ def check_bytes(path: Path, data: bytes, *, lint: bool = False) -> tuple[Checked
         raise
     except ContractError as error:
         return _no_contract(NO_MAPPING, path, document.position(()), error), None
+    if odd := misread(contract):
+        return _no_contract(NO_YAML, path, odd.at, ContractError(odd.message, hint=odd.hint)), None
     found = check(replace(contract, path=Path(path.name)), lint=lint)
     return Checked(path, facts_of(contract), tuple(replace(each, path=str(path)) for each in found)), contract
 

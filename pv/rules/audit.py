@@ -115,10 +115,15 @@ def unused_ids(contract: Contract) -> Iterator[Hit]:
 
 @rule("PV-AUD-004", WARNING, "an equation says where it holds: it has a domain", lint=True)
 def boundless(contract: Contract) -> Iterator[Hit]:
-    for name, entry in contract.equation_entries():
-        if not isinstance(entry.raw.get("domain"), list | dict) and not entry.text("domain").strip():
-            what = f"equation {name!r} has no domain"
-            yield Hit(entry.at("domain"), what, "domain: for which inputs it is promised, edge cases included")
+    stated = list(contract.equation_entries())
+    boundless = [(name, entry) for name, entry in stated if _without(entry, "domain")]
+    if boundless:
+        name, entry = boundless[0]
+        what = f"equation {name!r} has no domain"
+        if len(boundless) > 1:
+            shown = ", ".join(repr(name) for name, _ in boundless[:3]) + (", .." if len(boundless) > 3 else "")
+            what = f"{len(boundless)} of {len(stated)} equations have no domain: {shown}"
+        yield Hit(entry.at("domain"), what, "domain: for which inputs it is promised, edge cases included")
 
 
 @rule("PV-AUD-005", NOTE, "an equivalence states a tolerance, or that it is exact", lint=True)
@@ -148,6 +153,10 @@ def unread_tests(contract: Contract) -> Iterator[Hit]:
         if UNREAD_TESTS.fullmatch(key) and value:
             what = f"{key!r} looks like falsification tests, and nobody reads it"
             yield Hit((key,), what, "move them to falsification_tests")
+
+
+def _without(entry: Entry, key: str) -> bool:
+    return not isinstance(entry.raw.get(key), list | dict) and not entry.text(key).strip()
 
 
 def _links(contract: Contract) -> bool:

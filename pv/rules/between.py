@@ -72,7 +72,8 @@ def cycle(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
         contract = given[way[0]]
         at = next(mention.at for mention in contract.depends_on if stem_of(mention.name) == way[1])
         what = f"depends on itself: {' -> '.join(way)}"
-        yield contract, Hit(at, what, "move what they share into a contract of its own")
+        foreign = not any(known[stem].ours for stem in way)  # the public tool asks its command `graph` alone
+        yield contract, Hit(at, what, "move what they share into a contract of its own", foreign)
 
 
 def _beside(path: Path, name: str) -> Path | None:

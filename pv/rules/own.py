@@ -6,7 +6,8 @@ pv.rules.between has those between contracts, pv.rules.project those about the p
 YAML.
 
 A test without falsifiers is foreign, unless that key is merely misspelt: what breaks a rule about keys that pv alone
-reads is a warning there, since these keys may mean something else to their author.
+reads is a warning there, since these keys may mean something else to their author. So is, in a contract that has no
+test written for pv, what the public tool accepts: nothing of pv runs there, so no level can rest on it.
 """
 
 import functools
@@ -33,7 +34,7 @@ def _shape(contract: Contract, kind: str) -> Iterator[Hit]:
         if found.kind == kind:
             test = found.place[:1] == ("falsification_tests",)
             mine = found.place[:2] in ours if test else bool(ours)
-            yield Hit(found.place, found.message, found.hint, found.ours and not mine)
+            yield Hit(found.place, found.message, found.hint, (found.ours or found.empty) and not mine)
 
 
 def hit_in(test: FalsificationTest, key: str, message: str, hint: str = "", item: str | int | None = None) -> Hit:
@@ -64,7 +65,8 @@ def required_keys(contract: Contract) -> Iterator[Hit]:
 def description(contract: Contract) -> Iterator[Hit]:
     metadata = contract.root.entry("metadata")
     if metadata and metadata.raw.get("description") is not None and blank(metadata, "description"):
-        yield Hit(metadata.at("description"), "metadata.description is empty", "say what the contract is about")
+        hint = "say what the contract is about"
+        yield Hit(metadata.at("description"), "metadata.description is empty", hint, not contract.ours)
 
 
 @rule("PV-TYPE-003", ERROR, "a word from a closed vocabulary is one of it")
@@ -182,9 +184,13 @@ def repeated_names(contract: Contract) -> Iterator[Hit]:
 
 @rule("PV-STATUS-001", ERROR, "the status of a test is a level")
 def status(contract: Contract) -> Iterator[Hit]:
-    for test in contract.tests:
-        if test.status is not None and level_named(test.status) is None:
-            yield hit_in(test, "status", f"{test.status!r} is no level", nearest(test.status.upper(), tuple(Level)))
+    wrong = [test for test in contract.tests if test.status is not None and level_named(test.status) is None]
+    foreign = [test for test in wrong if not test.ours]  # with words of another tool, as a rule all of them
+    for test in (*foreign[:1], *(test for test in wrong if test.ours)):
+        others = 0 if test.ours else len(foreign) - 1
+        more = f", nor is the status of {others} more test{'s' if others > 1 else ''}" if others else ""
+        hint = nearest(str(test.status).upper(), tuple(Level))
+        yield hit_in(test, "status", f"{test.status!r} is no level{more}", hint)
 
 
 @rule("PV-STATUS-004", WARNING, "a test that nothing runs states no level")
@@ -227,7 +233,7 @@ def stated_tolerances(contract: Contract) -> Iterator[Hit]:
         value = entry.raw.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < math.inf:
             what = f"{name}: the {key} is {entry.text(key)}, not a finite number that is 0 or more"
-            yield Hit(entry.at(key), what, f"{key}: 1.0e-4")
+            yield Hit(entry.at(key), what, f"{key}: 1.0e-4", not contract.ours)
 
 
 @rule("PV-DUP-003", ERROR, "no two obligations and no two equations of a contract have the same id")
@@ -236,7 +242,7 @@ def same_id_within(contract: Contract) -> Iterator[Hit]:
         for entry, name, first in again(contract.root.entries(key), "id"):
             what = f"the {noun} id {name!r} is taken in line {line_of(first, 'id')}"
             hint = "a test that names it would be about either"
-            yield Hit(entry.at("id"), what, hint, not any(test.ours for test in contract.tests))
+            yield Hit(entry.at("id"), what, hint, not contract.ours)
 
 
 @rule("PV-DUP-005", WARNING, "no id of a contract stands in two of its sections")

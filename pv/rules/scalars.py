@@ -1,6 +1,7 @@
-"""Rules about scalars that YAML readers disagree on: pv reads YAML 1.2, many tools around it (PyYAML) YAML 1.1.
+"""Rules about what YAML readers disagree on: pv reads YAML 1.2, many tools around it (PyYAML) YAML 1.1.
 
-Looked at are values whose type matters, which are those of known keys. What PyYAML makes of them is asked of PyYAML.
+Of scalars, those are looked at whose type matters, which are those of known keys. What PyYAML makes of them is asked of
+PyYAML. Merge keys and tags are refused by the reader (PV-YAML-001) where pv reads, and told here where nobody does.
 """
 
 import re
@@ -57,6 +58,15 @@ def same_number(contract: Contract) -> Iterator[Hit]:
             if repr(theirs) != repr(scalar.value):
                 what = f"{named(scalar.place)}: {scalar.source} is {_shown(theirs)} to a YAML 1.1 reader"
                 yield Hit(scalar.place, what, f"write {_unambiguous(scalar.value)}")
+
+
+@rule("PV-YAML-005", WARNING, "a contract has no merge keys and no tags, in parts that pv does not read neither")
+def odd_yaml(contract: Contract) -> Iterator[Hit]:
+    for merge, noun in ((True, "merge keys"), (False, "tags")):
+        odd = [each for each in contract.document.oddities if each.merge is merge]
+        if odd:
+            more = f" ({len(odd)} {noun} in all)" if len(odd) > 1 else ""
+            yield Hit(odd[0].at, f"{odd[0].message}; nothing reads this part{more}", odd[0].hint)
 
 
 @lru_cache(maxsize=1)  # asked by one rule after the other, about one document

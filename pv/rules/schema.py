@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Iterator
 
-from pv.contract import Contract, not_applicable
+from pv.contract import Contract, Entry, not_applicable
 from pv.facts import stem_of
 from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
 from pv.vocabulary import CONTRACT
@@ -14,23 +14,25 @@ CLAIMS = ("proof_obligations", "falsification_tests")
 
 @rule("SCHEMA-001", ERROR, "metadata.references names at least one source")
 def references(contract: Contract) -> Iterator[Hit]:
-    metadata = contract.root.entry("metadata")
+    metadata, foreign = contract.root.entry("metadata"), not contract.ours
     given = metadata.raw.get("references") if metadata else None
     items = given if isinstance(given, list) else []
     blanks = [index for index, one in enumerate(items) if one is None or (isinstance(one, str) and not one.strip())]
     hint = "cite a paper, a spec, a file format"
     if metadata and (given in (None, []) or (blanks and len(blanks) == len(items))):
-        yield Hit(metadata.at("references"), "metadata.references names no source", hint)
+        yield Hit(metadata.at("references"), "metadata.references names no source", hint, foreign and bool(items))
     elif metadata:
         for index in blanks:
-            yield Hit((*metadata.at("references"), index), f"metadata.references[{index}] is empty", hint)
+            yield Hit((*metadata.at("references"), index), f"metadata.references[{index}] is empty", hint, foreign)
 
 
 @rule("SCHEMA-002", ERROR, "metadata.version is not empty")
 def version(contract: Contract) -> Iterator[Hit]:
     metadata = contract.root.entry("metadata")
     if metadata and blank(metadata, "version"):
-        yield Hit(metadata.at("version"), "metadata.version is empty", 'write version: "1.0.0"')
+        hint = 'write version: "1.0.0"'
+        what = "metadata.version is empty" if "version" in metadata.raw else "metadata has no version"
+        yield Hit(metadata.at("version"), what, hint, _blanks(contract, metadata, "version"))
 
 
 @rule("SCHEMA-003", ERROR, "a kernel contract has equations")
@@ -41,10 +43,11 @@ def equations(contract: Contract) -> Iterator[Hit]:
 
 @rule("SCHEMA-004", ERROR, "an equation has a formula")
 def formulas(contract: Contract) -> Iterator[Hit]:
-    lenient = contract.kind != "kernel" and not any(test.ours for test in contract.tests)
+    lenient = contract.kind != "kernel" and not contract.ours
     for name, entry in contract.equation_entries():
         if blank(entry, "formula"):
-            foreign = lenient and "formula" not in entry.raw  # public contracts of other kinds have prose in its place
+            prose = lenient and "formula" not in entry.raw  # public contracts of other kinds have it in its place
+            foreign = prose or _blanks(contract, entry, "formula")
             yield Hit(entry.at("formula"), f"equation {name!r} has no formula", foreign=foreign)
 
 
@@ -52,7 +55,8 @@ def formulas(contract: Contract) -> Iterator[Hit]:
 def properties(contract: Contract) -> Iterator[Hit]:
     for entry in contract.root.entries("proof_obligations"):
         if blank(entry, "property"):
-            yield Hit(entry.at("property"), f"{called(entry, 'proof obligation')} states no property")
+            what = f"{called(entry, 'proof obligation')} states no property"
+            yield Hit(entry.at("property"), what, foreign=_blanks(contract, entry, "property"))
 
 
 @rule("SCHEMA-006", WARNING, "no two proof obligations have the same formal text")
@@ -72,7 +76,8 @@ def predictions(contract: Contract) -> Iterator[Hit]:
     for entry in contract.root.entries("falsification_tests"):
         if blank(entry, "prediction"):
             hint = "prediction: what will be observed if the rule holds, with numbers"
-            yield Hit(entry.at("prediction"), f"{called(entry, 'falsification test')} predicts nothing", hint)
+            what = f"{called(entry, 'falsification test')} predicts nothing"
+            yield Hit(entry.at("prediction"), what, hint, _blanks(contract, entry, "prediction"))
 
 
 @rule("SCHEMA-009", WARNING, "a falsification test says what is broken if it fails")
@@ -94,7 +99,8 @@ def same_kani_id(contract: Contract) -> Iterator[Hit]:
 def kani_obligations(contract: Contract) -> Iterator[Hit]:
     for entry in contract.root.entries("kani_harnesses"):
         if blank(entry, "obligation"):
-            yield Hit(entry.at("obligation"), f"{called(entry, 'kani harness')} names no obligation")
+            what = f"{called(entry, 'kani harness')} names no obligation"
+            yield Hit(entry.at("obligation"), what, foreign=_blanks(contract, entry, "obligation"))
 
 
 @rule("SCHEMA-012", WARNING, "a kani harness states its bound, 1 or more")
@@ -195,6 +201,12 @@ def provability(contract: Contract) -> Iterator[Hit]:
     if sections and 0 < tests < obligations:
         hint = "what has no test of its own can be broken without notice"
         yield Hit(("falsification_tests",), f"{tests} falsification tests for {obligations} proof obligations", hint)
+
+
+def _blanks(contract: Contract, entry: Entry, name: str) -> bool:
+    """Whether a foreign contract has blanks where text belongs: the public tool refuses the empty text alone."""
+    value = entry.raw.get(entry.key(name))
+    return not contract.ours and isinstance(value, str) and bool(value)
 
 
 def _kernel_hint(contract: Contract) -> str:

@@ -17,10 +17,13 @@ MEASURABLE = re.compile(
     r"|symmetric|orthogonal|transposed?|inverse|subset|superset|sums?|shapes?|bits?|bytes?|one|two|three|half|twice"
     r"|reject\w*|refus\w*|errors?|fail\w*|panics?|exits?|raises?|compiles?|parses?|accept\w*|abort\w*|clamp\w*"
     r"|contains?|includes?|exists?|(arg)?(min|max)|minim\w+|maxim\w+|classified|flagged|detected|label\w*"
+    r"|returns?|prints?|emits?|spawns?|resolves?|pass(es|ed)?|succeeds?|surviv\w*|satisf(y|ies|ied)|type-?checks?"
+    r"|enabled|disabled|configured|present|absent|missing|bounds?|deterministic(ally)?|idempotent|blocked"
+    r"|(all|both|each|every)\b.*\bha(s|ve)"
     r")\b|\[[^\]]*,[^\]]*\]",
-    re.IGNORECASE,
+    re.IGNORECASE | re.DOTALL,
 )
-"""A number, a relation, or a word for something that can be seen to hold or not."""
+"""A number, a relation, or a word for something that can be seen to hold or not: that all have it is one, too."""
 COMMAND = re.compile(
     r"apr|awk|bash|bazel|cargo|cat|cd|cmake|cmp|ctest|curl|diff|docker|echo|env|find|for|git|go|gh|grep|head|if|jq|just"
     r"|lake|llama-\w+|make|mypy|ninja|node|nox|npm|npx|perl|pmat|podman|printf|pv|pytest|python3?|rg|ruff|rustc|sed"

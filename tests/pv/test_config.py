@@ -15,6 +15,25 @@ def project(folder, table="", registry=None):
     return find(folder)
 
 
+def test_a_project_that_cannot_be_looked_for_is_an_error_with_its_place(tmp_path, monkeypatch):
+    with pytest.raises(PvError, match=r"x{300}: cannot be read: File name too long$"):
+        find(tmp_path / ("x" * 300))
+
+    def closed(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.is_file", closed)
+    hint = "run pv as somebody who may look into the folder"
+    with pytest.raises(
+        PvError, match=rf"^{tmp_path}/pyproject.toml: cannot be read: Permission denied\n  hint: {hint}$"
+    ):
+        find(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr("pv.config._packages", closed)
+    with pytest.raises(PvError, match=rf"^{tmp_path}: cannot be read: Permission denied\n  hint: {hint}$"):
+        find(tmp_path)
+
+
 def test_the_table_is_read_from_any_folder_below_its_project(tmp_path):
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)

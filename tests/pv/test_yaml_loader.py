@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pv import yaml_loader
 from pv.yaml_loader import MAX_BYTES, MAX_DEPTH, Position, YamlError, load, parse
 
-PARSERS = [yaml_loader._pure_parser] + ([yaml_loader._c_parser] if yaml.__with_libyaml__ else [])
+PARSERS = [yaml_loader.pure_parser] + ([yaml_loader.c_parser] if yaml.__with_libyaml__ else [])
 
 
 @pytest.fixture(params=PARSERS, ids=lambda parser: parser.__name__.strip("_"))
@@ -143,8 +143,35 @@ REFUSED = [
     ("a: 1\n".encode("utf-32"), "1:1", "is UTF-32, not UTF-8"),
     ("a: 1\n".encode("utf-32-be"), "1:1", "is UTF-32, not UTF-8"),
     ('a: "\\U99999999"\n', r"1:\d+", "(found invalid|did not find|invalid Unicode|cannot be parsed).*"),
+    (b"\x00\x01\xff\xfe", "1:3", "byte 0xFF is not UTF-8"),
+    (b"GGUF\x03" + bytes(60), "1:1", "is binary data, not text"),
+    (b"GGUF\x03" + bytes(MAX_BYTES), "1:1", "is binary data, not text"),
+    (b"a: \0\0\n", "1:4", "a NUL character is not allowed in YAML"),
     (b"a" * (MAX_BYTES + 1), "1:1", "is longer than 4194304 bytes"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("a: {<<: {b: 1}, c: 2}\n", [("a", "<<")]),
+        ("a:\n- x\n- !mine y\n- {b: !mine [1]}\n", [("a", 1), ("a", 2, "b")]),
+        ("!mine {a: 1}\n", [()]),
+        ("a: &x {<<: {}}\nb: [1, *x]\n", [("a", "<<"), ("b", 1)]),
+        ("a: &x !mine 1\nb: *x\nc: &x 1\nd: *x\n", [("a",), ("b",)]),
+        ("a: &x !mine {}\nb: &x {}\nc: *x\n", [("a",)]),
+        ("a: &y [&x {<<: {}}]\nb: *y\nc: &y []\nd: *y\n", [("a", 0, "<<"), ("b",)]),
+        ("'<<': 1\na: !!str 1\nb: <<\n", []),
+    ],
+)
+def test_parse_collects_merge_keys_and_tags_wherever_an_alias_carries_them(parser, text, paths):
+    document = parse(text, "x.yaml")
+    assert [odd.path for odd in document.oddities] == paths
+    assert [odd.merge for odd in document.oddities] == [path[-1:] == ("<<",) for path in paths]
+
+
+def test_what_is_odd_stands_in_the_value_as_it_was_written(parser):
+    assert parse("a: {<<: {b: 1}, c: !mine 2}\n", "x.yaml").value == {"a": {"<<": {"b": 1}, "c": "2"}}
 
 
 @pytest.mark.parametrize(("text", "place", "message"), REFUSED)
@@ -394,5 +421,5 @@ def test_what_both_parsers_accept_means_the_same(text):
         finally:
             yaml_loader._parser = original
 
-    quick, pure = outcome(yaml_loader._c_parser), outcome(yaml_loader._pure_parser)
+    quick, pure = outcome(yaml_loader.c_parser), outcome(yaml_loader.pure_parser)
     assert quick == pure or None in (quick, pure)

@@ -151,6 +151,14 @@ def test_an_equation_without_a_domain_is_found_in_a_mapping_and_in_a_list(domain
     assert found(f"equations:\n- {{id: e, formula: f, {domain}}}\n", "PV-AUD-004") == [(3, WARNING, what)]
 
 
+def test_equations_without_a_domain_are_one_finding_that_counts_them():
+    text = "equations:\n  a: {formula: f, domain: d}\n" + "".join(f"  e{n}: {{formula: f}}\n" for n in range(5))
+    what = "5 of 6 equations have no domain: 'e0', 'e1', 'e2', .."
+    assert found(text, "PV-AUD-004") == [(4, WARNING, what)]
+    two = text[: text.index("  e2")]
+    assert found(two, "PV-AUD-004") == [(4, WARNING, "2 of 3 equations have no domain: 'e0', 'e1'")]
+
+
 @pytest.mark.parametrize(
     ("said", "measured"),
     [

@@ -88,6 +88,8 @@ def test_a_circle_is_shown_once_where_its_first_contract_enters_it(tmp_path):
     write(tmp_path, a="d, b", b="c", c="a", d="")
     what = "depends on itself: a -> b -> c -> a"
     hint = "move what they share into a contract of its own"
+    assert findings(tmp_path) == [("PV-DEP-002", WARNING, "a.yaml", 1, 92, what, hint)]
+    (tmp_path / "c.yaml").write_text(HEAD.format("a") + OURS)
     assert findings(tmp_path) == [("PV-DEP-002", ERROR, "a.yaml", 1, 92, what, hint)]
 
 

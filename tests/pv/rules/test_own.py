@@ -135,17 +135,61 @@ def test_names_of_separators_only_are_not_taken_for_each_other():
 def test_a_tolerance_of_an_obligation_or_an_equation_is_finite_and_not_negative(value, told):
     claims = f"equations: {{e: {{formula: f, float_tolerance: {value}}}}}\n"
     claims += f"proof_obligations: [{{id: O, property: p, tolerance: {value}}}]\n"
-    found = findings(claims, "PV-TOL")
+    found = findings(f"{claims}falsification_tests: [{{{OURS}}}]\n", "PV-TOL-003")
     what = f"is {value}, not a finite number that is 0 or more"
     shown = [
         ("PV-TOL-003", ERROR, 1, f"equation 'e': the float_tolerance {what}"),
         ("PV-TOL-003", ERROR, 2, f"O: the tolerance {what}"),
     ]
     assert [at[:4] for at in found] == shown * told
+    assert [at[1] for at in findings(claims, "PV-TOL")] == [WARNING, WARNING] * told  # the public tool takes any number
 
 
 @pytest.mark.parametrize(("text", "told"), [("''", 1), ("' '", 1), ("d", 0)])
 def test_a_description_without_words_is_an_error(text, told):
-    found = findings(f"metadata: {{kind: pattern, version: 1.0.0, description: {text}, references: [r]}}\n", "PV-TYPE")
+    foreign = f"metadata: {{kind: pattern, version: 1.0.0, description: {text}, references: [r]}}\n"
+    found = findings(f"{foreign}falsification_tests: [{{{OURS}}}]\n", "PV-TYPE")
     shown = ("PV-TYPE-004", ERROR, 1, "metadata.description is empty", "say what the contract is about")
     assert found == [shown] * told
+    assert [at[1] for at in findings(foreign, "PV-TYPE")] == [WARNING] * told
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("metadata: {kind: pattern, version: 1.0.0, description: , references: [r]}", "PV-TYPE-002"),
+        ("equations: {e: {formula: f, invariants: [~, x]}}", "PV-TYPE-001"),
+        ("falsification_tests: [{id: ~, rule: r, prediction: p, if_fails: f}]", "PV-TYPE-002"),
+    ],
+)
+def test_null_where_text_belongs_is_an_error_in_contracts_of_ours_alone(text, rule):
+    head = "" if text.startswith("metadata") else HEAD.split("\n")[0] + "\n"
+    assert [at[:2] for at in findings(f"{head}{text}\n", "PV-TYPE")] == [(rule, WARNING)]
+    if "falsification_tests" in text:
+        ours = text.replace("if_fails: f", "if_fails: f, mutants: [m], falsifiers: {algorithm: 'a:b'}")
+    else:
+        ours = f"{text}\nfalsification_tests: [{{{OURS}}}]"
+    assert [at[:2] for at in findings(f"{head}{ours}\n", "PV-TYPE")] == [(rule, ERROR)]
+
+
+def test_a_key_that_is_missing_or_a_number_that_is_null_is_an_error_in_foreign_contracts_too():
+    assert findings("metadata: {version: 1.0.0, references: [r]}\n", "PV-TYPE")[0][:2] == ("PV-TYPE-002", ERROR)
+    text = f"{HEAD.splitlines()[0]}\nverification_summary: {{total_obligations: ~}}\n"
+    assert findings(text, "PV-TYPE")[0][:2] == ("PV-TYPE-002", ERROR)
+
+
+def test_words_of_another_tool_are_one_finding_and_those_of_ours_one_each():
+    tests = "".join(f"- {{id: T{n}, rule: r, prediction: p, if_fails: f, status: GREEN}}\n" for n in range(3))
+    head = HEAD + "- {id: T, rule: r, prediction: p, if_fails: f, status: UNTESTED}\n"
+    known = "known: UNTESTED, PARTIAL_ALGORITHM_LEVEL, FUNCTIONAL, DISCHARGED, FALSIFIED, STALE"
+    first = "T0: 'GREEN' is no level"
+    assert findings(head + tests, "PV-STATUS-001") == [
+        ("PV-STATUS-001", WARNING, 8, f"{first}, nor is the status of 2 more tests", known)
+    ]
+    two = head + "".join(tests.splitlines(keepends=True)[:2])
+    assert findings(two, "PV-STATUS-001")[0][3] == f"{first}, nor is the status of 1 more test"
+    ours = tests.replace("status", "falsifiers: {algorithm: 'a:b'}, mutants: [m], status")
+    assert [at[1:4] for at in findings(head + tests + ours.replace("T", "U"), "PV-STATUS-001")] == [
+        (WARNING, 8, f"{first}, nor is the status of 2 more tests"),
+        *((ERROR, 11 + n, f"U{n}: 'GREEN' is no level") for n in range(3)),
+    ]

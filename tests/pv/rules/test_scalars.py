@@ -5,9 +5,9 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pv.contract import make_contract
+from pv.contract import ContractError, make_contract, read_contract
 from pv.findings import NOTE, WARNING
-from pv.rules import check
+from pv.rules import check, check_file
 from pv.rules.scalars import SUSPECT, _unambiguous
 from pv.yaml_loader import YamlError, parse
 from pv.yaml_text import resolve
@@ -104,6 +104,53 @@ def test_a_byte_order_mark_moves_nothing():
     assert [at.line for at in check(contract, lint=True) if at.rule == "PV-YAML-003"] == [6, 7]
     contract = make_contract(Path("x"), parse("\ufeff{equations: {on: {formula: f}}}\n", "x"))
     assert [at.column for at in check(contract, lint=True) if at.rule == "PV-YAML-003"] == [14]
+
+
+UNREAD = "machines:\n  small: &s {cores: 2}\n  large: {<<: *s}\n  huge: {<<: *s}\nday: !mine x\n"
+
+
+def test_merge_keys_and_tags_in_unread_parts_are_told_once_each():
+    what = "merge keys (<<) are not supported: YAML 1.2 has none; nothing reads this part (2 merge keys in all)"
+    assert findings(UNREAD) == [
+        ("PV-YAML-005", WARNING, 8, what, "write the keys out, or alias the values one by one"),
+        (
+            "PV-YAML-005",
+            WARNING,
+            10,
+            "the tag !mine is not allowed here; nothing reads this part",
+            "write a plain value",
+        ),
+    ]
+
+
+OURS = "falsification_tests: [{id: A, rule: r, prediction: 1, if_fails: f, falsifiers: {algorithm: 'a:b'}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("<<: {equations: {}}\n", 6),
+        ("equations:\n  e: {formula: !mine f}\n", 7),
+        ("equations:\n  e: {<<: {formula: f}}\n", 7),
+        ("x: &x {<<: {formula: f}}\nequations: {e: *x}\n", 7),
+        ("metadata2: !mine x\nequations: !mine {}\n", 7),
+        ("proof_obligations:\n- !mine {property: p}\n", 7),
+        (UNREAD + OURS, 8),
+    ],
+)
+def test_merge_keys_and_tags_are_refused_where_pv_reads_and_anywhere_in_a_contract_of_ours(tmp_path, text, line):
+    path = tmp_path / "x.yaml"
+    path.write_text(HEAD + text)
+    (found,) = check_file(path).findings
+    assert (found.rule, found.severity, found.line) == ("PV-YAML-001", "error", line)
+    with pytest.raises(ContractError, match=rf"x\.yaml:{line}:\d+: (merge keys|the tag)"):
+        read_contract(path)
+
+
+def test_a_contract_with_a_merge_key_that_nobody_reads_can_be_read(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(HEAD + UNREAD)
+    assert read_contract(path).kind == "pattern"
 
 
 @given(st.text(alphabet="0123456789._:+-eExoyYnNsSofFTZ", min_size=1, max_size=9))

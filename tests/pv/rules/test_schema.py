@@ -131,9 +131,61 @@ def test_a_bound_that_unrolls_nothing_is_told(bound, told):
         ("kernel", "{domain: d}", "error"),
         ("pattern", "{latex: x}", "warning"),
         ("pattern", "{formula: ''}", "error"),
+        ("kernel", "{formula: ''}", "error"),
+        ("kernel", "{formula: ' '}", "warning"),
     ],
 )
 def test_prose_in_the_place_of_a_formula_is_an_error_in_a_kernel_alone(kind, equation, severity):
     text = HEAD % kind + f"equations: {{e: {equation}}}\n"
     found = check(make_contract(Path("x.yaml"), parse(text, "x.yaml")))
     assert [at.severity for at in found if at.rule == "SCHEMA-004"] == [severity]
+
+
+OURS = "falsification_tests: [{id: A, rule: r, prediction: p, if_fails: f, falsifiers: {algorithm: 'a:b'}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("SCHEMA-001", "metadata: {kind: pattern, version: 1.0.0, description: d, references: ['%s', r]}\n"),
+        ("SCHEMA-002", "metadata: {kind: pattern, version: '%s', description: d, references: [r]}\n"),
+        ("SCHEMA-004", "equations: {e: {formula: '%s'}}\n"),
+        ("SCHEMA-005", "proof_obligations: [{property: '%s'}]\n"),
+        ("SCHEMA-008", "falsification_tests: [{id: B, rule: r, prediction: '%s', if_fails: f}]\n"),
+        ("SCHEMA-011", "kani_harnesses: [{id: K, obligation: '%s', bound: 1}]\n"),
+    ],
+)
+def test_blanks_in_the_place_of_text_are_an_error_in_contracts_of_ours_alone(rule, text):
+    def severities(filled, more=""):
+        head = "" if text.startswith("metadata") else HEAD % "kernel"
+        whole = head + text % filled + more
+        found = check(make_contract(Path("x.yaml"), parse(whole, "x.yaml")))
+        return [at.severity for at in found if at.rule == rule]
+
+    assert severities("x") == []
+    assert severities(" ") == ["warning"]
+    assert severities("") == (["warning"] if rule == "SCHEMA-001" else ["error"])  # what the public tool refuses
+    if rule == "SCHEMA-008":
+        whole = HEAD % "kernel" + text.replace("if_fails: f", "if_fails: f, falsifiers: {algorithm: 'a:b'}") % " "
+        found = check(make_contract(Path("x.yaml"), parse(whole, "x.yaml")))
+        assert [at.severity for at in found if at.rule == rule] == ["error"]
+    else:
+        assert severities(" ", OURS) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("given", "severity"), [("[]", "error"), ("~", "error"), ("['']", "warning"), ("[~]", "warning")]
+)
+def test_references_of_blanks_alone_are_an_error_where_the_public_tool_refuses_them(given, severity):
+    text = f"metadata: {{kind: pattern, version: 1.0.0, description: d, references: {given}}}\n"
+    (found,) = [at for at in check(make_contract(Path("x.yaml"), parse(text, "x.yaml"))) if at.rule == "SCHEMA-001"]
+    assert (found.severity, found.message) == (severity, "metadata.references names no source")
+    ours = check(make_contract(Path("x.yaml"), parse(text + OURS, "x.yaml")))
+    assert [at.severity for at in ours if at.rule == "SCHEMA-001"] == ["error"]
+
+
+def test_a_version_that_is_missing_is_told_apart_from_an_empty_one():
+    head = "metadata: {kind: pattern, description: d, references: [r]%s}\n"
+    for more, what in (("", "metadata has no version"), (", version: ''", "metadata.version is empty")):
+        found = check(make_contract(Path("x.yaml"), parse(head % more, "x.yaml")))
+        assert [(at.severity, at.message) for at in found if at.rule == "SCHEMA-002"] == [("error", what)]

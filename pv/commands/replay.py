@@ -1,0 +1,56 @@
+"""Make the trial of a record once more, with its seed, model and mutant, and say whether the observation is the same.
+
+Runs the falsifier: use it on evidence of a project that you trust. Exit 0 if all is reproduced, 1 if anything came out
+differently, 2 if the trial could not be made.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("evidence", metavar="EVIDENCE", help="the file of a record, or the beginning of its digest")
+
+
+def run(args: argparse.Namespace) -> int:
+    before = os.environ.get("NUMBA_CACHE_DIR")
+    with tempfile.TemporaryDirectory(prefix="pv-numba-") as folder:
+        os.environ["NUMBA_CACHE_DIR"] = folder  # as in a recording run: its cache misses a change in another file
+        try:
+            return _run(args)
+        finally:
+            if before is None:
+                del os.environ["NUMBA_CACHE_DIR"]
+            else:
+                os.environ["NUMBA_CACHE_DIR"] = before
+
+
+def _run(args: argparse.Namespace) -> int:
+    from pv.config import find
+    from pv.evidence.folder import read
+    from pv.evidence.run import trial_name
+    from pv.excerpt import printable
+    from pv.replay import chosen, replay
+
+    path = Path(args.evidence)
+    config = find(path if path.exists() else Path.cwd())
+    evidence = read(config.evidence)
+    place, record = chosen(evidence, args.evidence)
+    print(printable(f"{record.contract}::{trial_name(record)}: {record.outcome}, seed {record.seed}"), flush=True)
+    done = replay(record, config, evidence, place)
+    for line in done.elsewhere:
+        print(printable(f"  environment {line}"))
+    if not done.tried:
+        print("\n".join(map(printable, f"pv: not replayed: {done.message}".splitlines())), file=sys.stderr)
+        return 2
+    for line in done.differences:
+        print(printable(f"  {line}"))
+    if done.differences:
+        print(f"not reproduced: {len(done.differences)} differences")
+        return 1
+    observed, put_out = len(record.observations), len(record.outputs)
+    print(f"reproduced: {record.comparisons} comparisons, {observed} observations, {put_out} outputs")
+    return 0
