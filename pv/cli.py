@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "lint": ("pv.commands.lint", "check contracts, audit and style on top"),
         "explain": ("pv.commands.explain", "tell what a rule asks, and why"),
         "status": ("pv.commands.status", "show stated and earned levels"),
+        "ledger": ("pv.commands.ledger", "show levels with their evidence, what moved them, and milestones"),
+        "gate": ("pv.commands.gate", "reject what a branch would take away from the ledger"),
         "promote": ("pv.commands.promote", "write earned levels into contracts"),
         "evidence": ("pv.commands.evidence", "verify, unite and tidy recorded evidence"),
         "replay": ("pv.commands.replay", "make the trial of a record again"),

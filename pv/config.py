@@ -4,6 +4,7 @@
 contracts = "contracts"             # folder of contracts
 evidence = "evidence"               # folder of statements
 models = "models/registry.yaml"     # models by name; none by default
+milestones = "milestones.yaml"      # goals of the project, see pv.milestones; none by default
 first-party = ["mypackage"]         # packages whose code counts as ours; default: those in the root and in src/
 
 What [tool.pv.severity], [[tool.pv.suppress]] and baseline hold is read by pv.settings.
@@ -33,6 +34,7 @@ class Config:
     """A project as pv sees it; every path is absolute.
 
     models       the registry file, or None where no model is registered
+    milestones   the file of goals, or None where the project has none
     first_party  names of top-level packages and modules
     scripts      the project's console scripts: (command, module)
     """
@@ -41,6 +43,7 @@ class Config:
     contracts: Path
     evidence: Path
     models: Path | None = None
+    milestones: Path | None = None
     first_party: tuple[str, ...] = ()
     scripts: tuple[tuple[str, str], ...] = ()
 
@@ -137,6 +140,7 @@ def config_of(root: Path, content: dict[str, Any]) -> Config:
         contracts=paths.get("contracts", root / "contracts"),
         evidence=paths.get("evidence", root / "evidence"),
         models=paths.get("models"),
+        milestones=paths.get("milestones"),
         first_party=tuple(sorted(set(names))),
         scripts=tuple(
             sorted((name, target.partition(":")[0]) for name, target in scripts.items() if isinstance(target, str))

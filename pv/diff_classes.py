@@ -168,6 +168,7 @@ POLICIES: Mapping[Place, Policy] = {
     ("qa_gate", "name"): PROSE,
     ("qa_gate", "description"): PROSE,
     ("verification_summary",): LEDGER,
+    ("changelog",): PROSE,
     ("title",): PROSE,
     ("date",): PROSE,
     ("status",): _ranked("draft", "planned", "pending", "implementing", "implemented"),  # of a kaizen record

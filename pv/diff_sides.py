@@ -137,8 +137,8 @@ def _revisions(top: Path, name: str) -> tuple[str, str | None, tuple[str, str]]:
 
 
 def _of_commit(top: Path, commit: str, paths: Sequence[str], label: str) -> dict[str, File]:
-    models = {path: _registry_in(top, commit, path) for path in paths}
-    blobs = [blob for blob in git.files(top, commit, paths) if _asked(blob.path, models)]
+    others = {path: _others_in(top, commit, path) for path in paths}
+    blobs = [blob for blob in git.files(top, commit, paths) if _asked(blob.path, others)]
     why = "is a link to no file of its commit"
     return {
         blob.path: File(f"{label}{blob.path}", Path(blob.path), data, why if data is None else "")
@@ -146,23 +146,24 @@ def _of_commit(top: Path, commit: str, paths: Sequence[str], label: str) -> dict
     }
 
 
-def _asked(file: str, paths: Mapping[str, str]) -> bool:
+def _asked(file: str, paths: Mapping[str, frozenset[str]]) -> bool:
     """Whether pv.walk would take the file for a contract below one of the paths; one that is named always is.
 
-    paths  with the registry of models that the project of each has, or ""
+    paths  with the files that the project of each has and that are no contracts
     """
-    for path, models in paths.items():
+    for path, others in paths.items():
         inside = file if path == "." else file.removeprefix(f"{path}/") if file.startswith(f"{path}/") else ""
         hidden = any(part.startswith(".") for part in inside.split("/"))
-        if file == path or (is_yaml(inside) and not hidden and file != models and is_contract(Path(file), None)):
+        plain = is_yaml(inside) and not hidden and file not in others
+        if file == path or (plain and is_contract(Path(file), frozenset())):
             return True
     return False
 
 
-def _registry_in(top: Path, commit: str, path: str) -> str:
-    """The registry of models by the settings of a commit, for the project around a path; "" where it has none.
+def _others_in(top: Path, commit: str, path: str) -> frozenset[str]:
+    """The registry of models and the milestones by the settings of a commit, for the project around a path.
 
-    The settings of today may name another file: they must not take a contract of the commit out.
+    The settings of today may name other files: they must not take a contract of the commit out.
     """
     place = top / path
     while not place.is_dir():  # a folder that is no more
@@ -170,10 +171,12 @@ def _registry_in(top: Path, commit: str, path: str) -> str:
     try:
         root = find(place).root
         settings = git.contents(top, git.files(top, commit, [_relative(root / "pyproject.toml", top)]))
-        models = config_of(root, tomllib.loads((settings[0] or b"").decode())).models if settings else None
-        return _relative(models, top) if models else ""
+        if not settings:
+            return frozenset()
+        config = config_of(root, tomllib.loads((settings[0] or b"").decode()))
+        return frozenset(_relative(file, top) for file in (config.models, config.milestones) if file)
     except (PvError, ValueError, AttributeError):  # no settings that pv reads: they are told where they are needed
-        return ""
+        return frozenset()
 
 
 def _relative(path: Path, top: Path) -> str:

@@ -94,6 +94,13 @@ def files(top: Path, commit_id: str, paths: Sequence[str]) -> list[Blob]:
     return found
 
 
+def submodules(top: Path, commit_id: str) -> list[str]:
+    """The folders of a commit that are repositories of their own: what they hold is not in it."""
+    done = _must(_git(top, "ls-tree", "-r", "-z", "--full-tree", commit_id))
+    entries = (entry.partition(b"\t") for entry in done.stdout.split(b"\0") if entry)
+    return [os.fsdecode(path) for facts, _, path in entries if facts.split()[1] == b"commit"]
+
+
 def contents(top: Path, blobs: Sequence[Blob]) -> list[bytes | None]:
     """The bytes of files; None for a link that leads to no file of its commit."""
     if not blobs:

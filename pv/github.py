@@ -29,14 +29,15 @@ def as_github(verdict: Verdict, workspace: Path | None = None) -> str:
         if found.end_column:
             at["endColumn"] = str(found.end_column)
         text = f"{found.message}\nhint: {found.hint}" if found.hint else found.message
-        lines.append(_command(kind, at | {"title": found.rule}, text))
+        lines.append(command(kind, at | {"title": found.rule}, text))
     for path, reason in verdict.declined:
         at = {"file": place_of(path, root)} if path else {}
-        lines.append(_command("error", at | {"title": "not measured"}, f"{path}: {reason}".removeprefix(": ")))
+        lines.append(command("error", at | {"title": "not measured"}, f"{path}: {reason}".removeprefix(": ")))
     return "\n".join([*lines, printable(summary(verdict))])
 
 
-def _command(kind: str, properties: dict[str, str], message: str) -> str:
+def command(kind: str, properties: dict[str, str], message: str) -> str:
+    """One workflow command, with what would end it early escaped."""
     listed = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
     return f"::{kind} {listed}::{_data(message)}"
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from pv.errors import PvError
 
-PATHS = ("contracts", "evidence", "models", "baseline")
+PATHS = ("contracts", "evidence", "models", "milestones", "baseline")
 """The keys of [tool.pv] that name a file or a folder."""
-MUST_EXIST = ("contracts", "models")
+MUST_EXIST = ("contracts", "models", "milestones")
 """Of these, what nobody makes later: evidence comes with the first recording, a baseline is read by pv.baseline."""
 
 LONGEST_NAME, LONGEST_PATH = 255, 4095

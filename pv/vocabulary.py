@@ -209,6 +209,17 @@ VERIFICATION_SUMMARY = Record(
     },
     free={"proven": "", "tested": "", "status": "", "notes": "", "evidence": ""},
 )
+ACCEPTABLE = ("demotion", "tolerance", "mutant", "falsifier", "test")
+"""What a contract may lose for a reason that it gives: the words below `accepts` in its changelog."""
+CHANGELOG = ListOf(
+    Record(
+        {
+            "version": Key(TEXT, "the version of the contract that it is about", required=True),
+            "reason": Key(TEXT, "what changed, and why", required=True),
+            "accepts": Key(MapOf(ListOf(Choice(ACCEPTABLE))), "what is lost on purpose: by test, the kinds of loss"),
+        }
+    )
+)
 IN_EQUATIONS = "they are read in an equation"
 CONTRACT = Record(
     {
@@ -222,6 +233,7 @@ CONTRACT = Record(
         "kani_harnesses": Key(KANI_HARNESSES, "bounded proofs by the model checker Kani"),
         "qa_gate": Key(QA_GATE, "when the contract counts as kept"),
         "verification_summary": Key(VERIFICATION_SUMMARY, "counts; pv promote computes them"),
+        "changelog": Key(CHANGELOG, "why versions changed, and which losses `pv gate` may accept", ours=True),
         "type_invariants": Key(TYPE_INVARIANTS, "what holds for every value of a type"),
         "coq_spec": Key(COQ_SPEC, "the contract in Coq"),
         "beat": Key(BEAT, "of kind beat-benchmark: the incumbent's baseline, and what has to be reached"),

@@ -46,25 +46,31 @@ def yaml_files(
                 yield Path(place, name)
 
 
-def is_contract(file: Path, models: Path | None) -> bool:
+def is_contract(file: Path, others: frozenset[str] | Path | None) -> bool:
     """Whether a file that nobody named may be a contract, by its name and place.
 
-    Binding registries and playbooks lie among public contracts. models: what `registry_of_models` says.
+    Binding registries and playbooks lie among public contracts. others: what `no_contracts` says; of who knows the
+    registry of models alone, or that there is none, the project is asked for the rest.
     """
     if file.name == "binding.yaml" or "playbook" in file.name:
         return False
-    return models is None or os.path.realpath(file) != str(models)
+    if not isinstance(others, frozenset):
+        others = no_contracts(file.parent) | ({os.path.realpath(others)} if others else frozenset())
+    return not others or os.path.realpath(file) not in others
 
 
-def registry_of_models(folder: Path) -> Path | None:
-    """The registry of models of the project around a folder, which is a YAML file and no contract."""
+def no_contracts(folder: Path) -> frozenset[str]:
+    """YAML files of the project around a folder that are no contracts: its registry of models and its milestones."""
     from pv.config import find as project_around
 
     try:
-        models = project_around(folder).models
+        config = project_around(folder)
     except PvError:  # the settings say so, for every command that needs the project
-        return None
-    return models.resolve() if models else None
+        return frozenset()
+    return frozenset(os.path.realpath(file) for file in (config.models, config.milestones) if file)
+
+
+registry_of_models = no_contracts  # as it was called before there were milestones; the rules ask for it by this name
 
 
 @dataclass(slots=True)
@@ -84,9 +90,9 @@ class Found:
     def unreadable(self, error: OSError) -> None:
         self.declined.append((str(error.filename), f"cannot be read: {error.strerror}"))
 
-    def sort(self, file: Path, models: Path | None) -> None:
+    def sort(self, file: Path, others: frozenset[str]) -> None:
         """Put a file that nobody named where it belongs; one that is missing is left to whoever reads it."""
-        if not is_contract(file, models):
+        if not is_contract(file, others):
             self.skipped.append(file)
         elif os.path.isfile(file) or not os.path.exists(file):
             self.files.append(file)
@@ -96,9 +102,9 @@ class Found:
 
 def contracts_below(folder: Path) -> Found:
     """The contracts in a folder, in depth and in order, and what of it is passed over or cannot be measured."""
-    found, models = Found(), registry_of_models(folder)
+    found, others = Found(), no_contracts(folder)
     for file in yaml_files(folder, found.unreadable, found.hidden.append):
-        found.sort(file, models)
+        found.sort(file, others)
     return found
 
 
@@ -109,7 +115,7 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
     """
     found = Found()
     seen: set[str] = set()
-    registry = functools.cache(registry_of_models)
+    not_these = functools.cache(no_contracts)
 
     def add(these: Found) -> None:
         for file in these.files:
@@ -136,7 +142,7 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
                 if not (these.files or these.declined):  # of what cannot be looked into, nothing is known
                     these.declined.append((str(path), "holds no contracts: no *.yaml or *.yml"))
             elif pattern:
-                these.sort(path, registry(path.parent))
+                these.sort(path, not_these(path.parent))
                 passed += len(these.skipped)
             else:
                 these.files.append(path)
