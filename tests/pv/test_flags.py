@@ -21,6 +21,7 @@ from pv.binding import bind
 from pv.cli import build_parser
 from pv.measure import SHARE
 from tests.pv.test_binding import project, recorded
+from tests.pv.test_git import commit, run
 from tests.pv.verdicts import ERROR, GOOD, WARNING
 
 DEMONSTRATIONS = {
@@ -50,6 +51,14 @@ DEMONSTRATIONS = {
     "status paths": ("status", "status contracts/over-v1.yaml"),
     "status --json": ("status", "status --json"),
     "status --check": ("status", "status --check"),
+    "ledger words": ("ledger", "ledger diff before"),
+    "ledger --format": ("ledger", "ledger --format {}"),
+    "ledger --json": ("ledger", "ledger --json"),
+    "ledger --milestones": ("ledger", "ledger --milestones"),
+    "ledger --base": ("ledger --milestones", "ledger --milestones --base before"),
+    "gate --base": ("gate --base HEAD", "gate --base HEAD~1"),
+    "gate --format": ("gate --base HEAD", "gate --base HEAD --format {}"),
+    "gate --json": ("gate --base HEAD", "gate --base HEAD --json"),
     "promote paths": ("promote", "promote contracts/over-v1.yaml"),
     "promote --write": ("promote", "promote --write"),
     "coverage paths": ("coverage", "coverage contracts/over-v1.yaml"),
@@ -82,11 +91,14 @@ def material(tmp_path_factory):
     over = (folder / "contracts/checksum-v1.yaml").read_text().replace("T-", "O-").replace("PARTIAL", "DISCHARGED")
     texts = {
         "pyproject.toml": '[tool.pv]\nfirst-party = ["checks", "sums", "trials"]\nmodels = "models.yaml"\n'
-        'baseline = "known.json"\n',
+        'milestones = "goals.yaml"\nbaseline = "known.json"\n',
         "known.json": '{"schema": "pv-baseline/1", "findings": [\n'
         '{"rule": "SCHEMA-001", "path": "more/good.yaml", "message": "mended", "count": 1}\n]}\n',
         "contracts/over-v1.yaml": over,
         "trials/__init__.py": "",
+        "goals.yaml": "- {id: M, title: t, tests: [{contract: checksum-v1, test: T-1, level: PARTIAL}]}\n",
+        "before/pyproject.toml": "[tool.pv]\n",
+        "before/contracts/checksum-v1.yaml": over,
         "more/good.yaml": GOOD,
         "more/bad.yaml": ERROR,
         "more/warned.yaml": WARNING,
@@ -98,6 +110,10 @@ def material(tmp_path_factory):
     for name, text in texts.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
+    run(folder, "init", "-q")
+    run(folder, "add", "more")
+    run(folder, "commit", "-q", "-m", "before there was a contract")
+    commit(folder)
     return folder
 
 
