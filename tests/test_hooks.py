@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.cheating import Repository
+
 ROOT = Path(__file__).parents[1]
 PV = Path(sys.executable).with_name("pv")
 RIGHT = "metadata: {version: 1.0.0, kind: pattern, description: d, references: [r]}\n"
@@ -63,24 +65,30 @@ def test_the_hook_sees_all_contracts_at_once_and_no_other_file():
     assert [path for path in others if taken(path)] == []
 
 
-def acted(cwd, **inputs):
-    """Run the action's last step as GitHub would, with its defaults where no input is given."""
-    step = ACTION["runs"]["steps"][-1]
+STEPS = {step["name"]: step for step in ACTION["runs"]["steps"]}
+EVENT = {"github.event.pull_request.number": "7"}
+
+
+def acted(cwd, step="Validate", /, **inputs):
+    """Run a step of the action as GitHub would, with its defaults where no input is given."""
     given = {name: inputs.get(name.replace("-", "_"), entry["default"]) for name, entry in ACTION["inputs"].items()}
-    environment = dict(os.environ)
-    for name, value in step["env"].items():
-        named = re.fullmatch(r"\$\{\{ inputs\.([a-z-]+) \}\}", value)
+    environment = {**os.environ, "PV_CACHE_DIR": os.devnull}
+    for name, value in STEPS[step]["env"].items():
+        named = re.fullmatch(r"\$\{\{ (?:inputs\.([a-z-]+)|(github\.[a-z_.]+)) \}\}", value)
         assert named, f"{name} is no input"
-        environment[name] = given[named[1]]
-    program = cwd / "temp" / "pv" / "bin" / "pv"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    if not program.exists():
-        program.symlink_to(PV)
+        environment[name] = EVENT[named[2]] if named[2] else given[named[1]]
+    programs = cwd / "temp" / "pv" / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    for name, target in (("pv", PV), ("python", sys.executable)):
+        (programs / name).write_text(f'#!/bin/sh\nexec {target} "$@"\n')
+        (programs / name).chmod(0o755)
     environment["RUNNER_TEMP"] = str(cwd / "temp")
+    environment["PATH"] = f"{cwd / 'bin'}{os.pathsep}{environment['PATH']}"
+    environment["GITHUB_STEP_SUMMARY"] = str(cwd / "temp" / "summary.md")
     bash = shutil.which("bash")
     assert bash
     return subprocess.run(
-        [bash, "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step["run"]],
+        [bash, "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", STEPS[step]["run"]],
         cwd=cwd,
         env=environment,
         capture_output=True,
@@ -162,6 +170,95 @@ def test_the_page_uploads_what_the_action_wrote_where_it_rejects_too():
 
 def test_no_input_stands_in_a_script_of_the_action():
     scripts = [step["run"] for step in ACTION["runs"]["steps"]]
-    assert len(scripts) == 2
+    assert list(STEPS) == ["Install pv", "Validate", "Falsify", "Gate", "Comment"]
     assert [script for script in scripts if "${{" in script] == []
     assert '"$GITHUB_ACTION_PATH"' in scripts[0]  # the package is that of the action itself
+
+
+@pytest.fixture
+def earned(pytester, monkeypatch):
+    """A repository in which every level is earned, at `base`; its workflow's files lie aside."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(pytester.path)
+    repository = Repository(pytester)
+    repository.write(".gitignore", "__pycache__\ntemp\nbin\npv-comment.md\n.pytest_cache\n")
+    repository.base = repository.commit()
+    return repository
+
+
+def test_the_action_tries_to_break_the_promises(earned):
+    done = acted(earned.path, "Falsify", falsify="yes")
+    assert done.returncode == 0, done.stdout
+    assert "trials    3 executed: 3 survived" in done.stdout
+    earned.change("helper.py", ("'251'", "'253'"))
+    assert acted(earned.path, "Falsify", falsify="yes").returncode == 1
+    (earned.path / "tiny.gguf").unlink()
+    earned.change("helper.py", ("'253'", "'251'"))
+    assert acted(earned.path, "Falsify", falsify="yes").returncode == 0
+    assert acted(earned.path, "Falsify", falsify="strict").returncode == 1
+    assert acted(earned.path, "Falsify", falsify="true").returncode == 2
+
+
+def test_the_action_rejects_what_a_branch_takes_away(earned):
+    done = acted(earned.path, "Gate", base=earned.base)
+    assert done.returncode == 0, done.stdout + done.stderr
+    earned.contract(("limit: 250", "limit: 9999"), version="2.0.0")
+    earned.settle()
+    done = acted(earned.path, "Gate", base=earned.base)
+    assert done.returncode == 1
+    assert "::error file=contracts/sum-v1.yaml" in done.stdout
+    assert "GATE-TOLERANCE" in done.stdout
+
+
+def test_the_action_rejects_evidence_that_was_tampered_with(earned):
+    next((earned.folder / "sum-v1" / "FALSIFY-SUM-001").iterdir()).unlink()
+    done = acted(earned.path, "Gate", base=earned.base)
+    assert done.returncode == 1
+    assert "the first broken link is" in done.stdout
+
+
+def test_the_action_writes_the_comment_and_posts_it_where_that_is_asked_for(earned):
+    earned.change("helper.py", ("'251'", "'257'"))
+    (earned.path / "bin").mkdir()
+    (earned.path / "bin" / "gh").write_text('#!/bin/sh\nprintf "%s\\n" "$@" > temp/gh\n')
+    (earned.path / "bin" / "gh").chmod(0o755)
+    done = acted(earned.path, "Comment", base=earned.base)
+    assert done.returncode == 0, done.stderr
+    comment = (earned.path / "pv-comment.md").read_text()
+    assert "GATE-DEMOTION" in comment
+    assert "STALE" in comment
+    assert (earned.path / "temp" / "summary.md").read_text() == comment
+    assert not (earned.path / "temp" / "gh").exists()
+    done = acted(earned.path, "Comment", base=earned.base, comment="yes")
+    assert done.returncode == 0, done.stderr
+    asked = (earned.path / "temp" / "gh").read_text().split()
+    assert asked == ["pr", "comment", "7", "--body-file", "pv-comment.md", "--edit-last", "--create-if-none"]
+    assert acted(earned.path, "Comment", base=earned.base, comment="perhaps").returncode == 2
+
+
+@pytest.mark.parametrize("base", ["$(touch hacked)", "--json; touch hacked", "`touch hacked`"])
+def test_the_base_that_the_action_is_given_is_data_and_never_run(earned, base):
+    assert acted(earned.path, "Gate", base=base).returncode == 2
+    acted(earned.path, "Comment", base=base)
+    assert not (earned.path / "hacked").exists()
+
+
+def test_each_step_of_the_action_runs_when_its_input_asks_for_it():
+    conditions = {name: step.get("if") for name, step in STEPS.items()}
+    assert conditions == {
+        "Install pv": None,
+        "Validate": None,
+        "Falsify": "${{ !cancelled() && inputs.falsify != 'no' }}",
+        "Gate": "${{ !cancelled() && inputs.base != '' }}",
+        "Comment": "${{ !cancelled() && inputs.base != '' }}",
+    }
+
+
+def test_the_page_shows_a_workflow_whose_inputs_the_action_has():
+    page = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"(?:^    .*\n|^\n)+", page, re.MULTILINE) if "falsify:" in block]
+    job = yaml.safe_load(blocks[0])
+    (ours,) = (step for step in job["steps"] if "OWNER/REPOSITORY" in step["uses"])
+    assert set(ours["with"]) <= set(ACTION["inputs"])
+    assert job["permissions"] == {"contents": "read", "pull-requests": "write"}
