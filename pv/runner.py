@@ -18,12 +18,13 @@ from typing import Any
 
 from pv.binding import Binding, Planned, seed_of
 from pv.canonical import canonical
-from pv.closure import modules, undigested
+from pv.closure import modules
 from pv.config import Config, locate, registered
 from pv.errors import PvError
 from pv.outcome import Outcome, supports
 from pv.statement import OracleSubject, Record, environment
 from pv.trial import Falsified, ModelFile, Planting, Skipped, Trial, is_mutant
+from pv.undigested import undeclared, undigested
 from pv.watch import Watch, watching
 
 HOME = Path(__file__).resolve().parent
@@ -61,6 +62,8 @@ _spoiled: list[str] = []  # mutants that could not be taken out: nothing that th
 _executed: dict[tuple[Path, str], set[str]] = {}
 """By project and falsifier's module: the files whose code ran while it was imported and tried. A file that was loaded
 once is not loaded again, so what an earlier trial of the module did is held against its later ones."""
+_opened: dict[tuple[Path, str], set[str]] = {}
+"""The same of the files that were read, but for the model of the trial that read it."""
 
 
 def run(
@@ -109,7 +112,7 @@ def run(
         try:
             _check_files(module.__name__, config, f"{where}: {binding.test}")  # again: imports may wait for the call
             if attempt.outcome is not Outcome.SKIPPED:
-                _check_executed(module.__name__, config, f"{where}: {binding.test}")
+                _check_used(module.__name__, config, f"{where}: {binding.test}")
         except _Unfit as unfit:
             attempt = replace(attempt, outcome=Outcome.ERRORED, message=unfit.args[0], details=unfit.args[1])
     return Result(record=_record(binding, planned, seed, attempt), planted=planted, details=attempt.details)
@@ -217,22 +220,29 @@ def _check_files(name: str, config: Config, where: str) -> None:
 
 
 @contextmanager
-def _executing(name: str, config: Config) -> Iterator[Watch]:
+def _executing(name: str, config: Config, model: ModelFile | None = None) -> Iterator[Watch]:
     """Watch what runs inside the block on behalf of the falsifier's module."""
     with watching() as watch:
         try:
             yield watch
         finally:
+            own = {str(model.path), str(model.path.resolve())} if model else set()  # its digest stands in the record
             _executed.setdefault((config.root, name), set()).update(watch.files)
+            _opened.setdefault((config.root, name), set()).update(watch.opened - own)
 
 
-def _check_executed(name: str, config: Config, where: str) -> None:
-    """_Unfit where first-party code ran of which the digest knows nothing: it could change and nobody would notice."""
-    loose = undigested(name, _executed.get((config.root, name), ()), config)
-    if loose:
+def _check_used(name: str, config: Config, where: str) -> None:
+    """_Unfit where first-party code ran, or data was read, of which the digest knows nothing: a change would show in
+    no record."""
+    if loose := undigested(name, _executed.get((config.root, name), ()), config):
         raise _Unfit(
             f"{where}: {loose[0]} was executed, and the digest of {name} does not cover it",
             "hint: import it by a literal name, so that a change of it is noticed",
+        )
+    if data := undeclared(name, _opened.get((config.root, name), ()), config):
+        raise _Unfit(
+            f"{where}: {data[0]} was read, and the digest of {name} does not cover it",
+            f'hint: declare it, by its path from the module that reads it: PV_DATA = ("{Path(data[0]).name}",)',
         )
 
 
@@ -292,7 +302,7 @@ def _attempt(
     mutant = f"{module}:{planned.mutant}" if planned.mutant else None
     trial = Trial(seed=seed, model=model, mutant=mutant, limit=limit)
     try:
-        with _executing(module, config) as watch, warnings.catch_warnings():
+        with _executing(module, config, model) as watch, warnings.catch_warnings():
             warnings.simplefilter("default")  # what came of a trial must not depend on the runner's filter of warnings
             attempt = _called(function, planting, trial, planned, config, skips)
         arguments = (argument for command in watch.commands for argument in command)

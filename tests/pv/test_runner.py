@@ -593,3 +593,59 @@ def test_what_others_loaded_and_what_is_not_first_party_is_nobodys_fault(
     body = "import foreign_package, json, colorsys\ndef f(trial): trial.check(True, 'm')"
     assert try_(body).record.outcome is Outcome.SURVIVED
     del sys.modules["foreign_package"]
+
+
+# data that is read and not digested
+
+
+@pytest.mark.parametrize(
+    ("top", "inner"),
+    [
+        ("", "data.read_text()"),
+        ("TABLE = data.read_text()", "pass"),
+        ("", "import numpy; numpy.fromfile(data)"),
+        ("PV_DATA = ('other.txt',)", "data.read_text()"),
+    ],
+)
+def test_data_that_is_read_and_not_declared_is_errored(try_: Try, project: Path, top: str, inner: str) -> None:
+    for name in ("table.txt", "other.txt"):
+        (project / name).write_text("3", encoding="utf-8")
+    body = f"import pathlib\ndata = pathlib.Path(__file__).with_name('table.txt')\n{top}\ndef f(trial):\n    {inner}\n"
+    body += "    trial.at_most(limit, 3, 'limit')\n"
+    for mutant in (None, "raised_limit"):
+        result = try_(body, mutant=mutant)
+        assert result.record.outcome is Outcome.ERRORED
+        assert result.record.message == (
+            "contracts/limits.yaml:7: FALSIFY-L-001: table.txt was read, and the digest of subject does not cover it"
+        )
+        assert result.details == (
+            'hint: declare it, by its path from the module that reads it: PV_DATA = ("table.txt",)'
+        )
+    declared = body.replace("PV_DATA = ('other.txt',)", "")
+    assert try_(f"PV_DATA = '*.txt'\n{declared}").record.outcome is Outcome.SURVIVED
+
+
+def test_what_a_trial_reads_elsewhere_is_its_own_affair(try_: Try, project: Path) -> None:
+    for name in ("contracts", ".cache"):
+        (project / name).mkdir()
+        (project / name / "file").write_text("", encoding="utf-8")
+    body = """
+    import pathlib
+    def f(trial):
+        here = pathlib.Path(__file__).parent
+        (trial.folder / "file").write_text("")
+        for folder in (trial.folder, here / "contracts", here / ".cache"):
+            (folder / "file").read_text()
+        trial.at_most(limit, 3, "limit")
+    """
+    assert try_(body).record.outcome is Outcome.SURVIVED
+
+
+def test_the_model_of_a_trial_is_digested_with_it_and_that_of_another_is_data(try_: Try, registry: Path) -> None:
+    registry.write_bytes(MODEL)
+    body = f"import pathlib\n{LIVE}    trial.model.path.read_bytes()\n"
+    body += f"def g(trial):\n    trial.check(len(pathlib.Path({str(registry)!r}).read_bytes()) > 0, 'm')"
+    assert try_(body, role="live", model="tiny").record.outcome is Outcome.SURVIVED
+    record = try_(body, falsifier="subject:g").record
+    assert record.outcome is Outcome.ERRORED
+    assert "tiny.gguf was read, and the digest of subject does not cover it" in record.message
