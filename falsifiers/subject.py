@@ -23,9 +23,8 @@ from engine.errors import EngineError
 from engine.gguf import read_gguf
 from engine.model import Model
 from engine.paths import open_path
-from falsifiers.planted import Finished, command
 from falsifiers.synthetic import random_model
-from pv.trial import ModelFile, Trial
+from pv.trial import Finished, ModelFile, Trial
 
 CORES = max(2, len(os.sched_getaffinity(0)))  # two threads even on one core: what depends on their number must show
 TOKENS = [7, 300, 21, 7, 128, 42, 350]
@@ -42,17 +41,14 @@ ALL_STAGES = ["embedding", *LAYER_STAGES, "final_norm", "lm_head"]
 
 def run_apr(trial: Trial, *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Finished:
     """The installed `apr` with these arguments, on as many threads as CORES if it is not told otherwise."""
-    return command(
-        trial, "apr", engine.cli.__name__, *arguments, cwd=cwd, env={"NUMBA_NUM_THREADS": str(CORES), **(env or {})}
-    )
+    target = f"{engine.cli.__name__}:main"
+    return trial.start("apr", target, *arguments, cwd=cwd, env={"NUMBA_NUM_THREADS": str(CORES), **(env or {})})
 
 
 def apr(trial: Trial, *arguments: object, cwd: Path | None = None) -> Finished:
     """`apr` with these arguments; falsified unless it exits with 0, and a mutant that makes it refuse is an error."""
     done = run_apr(trial, *arguments, cwd=cwd)
-    if done.code != 0 and trial.mutant is not None:
-        raise RuntimeError(f"with {trial.mutant} planted apr {arguments[0]} exits with {done.code}: {done.last_line}")
-    trial.check(done.code == 0, f"apr {arguments[0]} exits with {done.code}: {done.last_line}")
+    trial.require(done.code == 0, f"apr {arguments[0]} exits with {done.code}: {done.last_line}")
     return done
 
 
@@ -135,9 +131,7 @@ class InProcess:
                 variant=runner.variant,
             )
         except EngineError as error:
-            if self.trial.mutant is not None:
-                raise  # a mutant that is refused is caught for the wrong reason
-            self.trial.check(False, f"tracing {stage_list} fails: {error}")
+            self.trial.require(False, f"tracing {stage_list} fails: {error}")
         return folder
 
     def refused(self, stage_list: str, layer: str | None = None) -> str | None:

@@ -1,4 +1,4 @@
-"""Which first-party files a module reaches by import, and the digest of them: today's code of a falsifier.
+"""Which first-party files a module reaches, and the digest of them: today's code of a falsifier.
 
 Read from the syntax tree, never by importing. What counts as reaching a module:
 - import and from .. import, relative ones too, at any depth: inside functions, conditions and `if TYPE_CHECKING`;
@@ -6,64 +6,85 @@ Read from the syntax tree, never by importing. What counts as reaching a module:
 - importlib.import_module("literal") and __import__("literal");
 - any text that is exactly the dotted name of a first-party module (`[sys.executable, "-m", "engine.cli"]`), with an
   optional `:function`, or exactly the name of one of the project's console scripts (`subprocess.run(["apr", ..])`).
+The data files that a reached module declares (`PV_DATA = ("vectors.json",)`, see pv.mentions) belong to the digest too.
 Reaching too much only makes evidence stale too early; reaching too little would keep it when it should fall.
 """
 
-import ast
-import functools
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from pv.canonical import digest, sha256
+from pv.canonical import digest
 from pv.config import Config
 from pv.errors import PvError
+from pv.mentions import Import as Import
+from pv.mentions import Stamp, data_files, data_sha256, settled, source, stamp
+from pv.mentions import absolute as absolute
+from pv.mentions import parsed as parsed
 
-NAME = re.compile(r"([A-Za-z_][\w.-]*)(?::[A-Za-z_]\w*)?")  # a dotted module, with a function perhaps, or a command
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """One mention of a module: `from module import name`, or with no name `import module`."""
-
-    module: str
-    name: str | None
-    line: int
-    required: bool = False  # whether a missing module is an error: not for texts, nor where an ImportError is caught
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    sha256: str
-    imports: tuple[Import, ...] = ()
-    texts: tuple[Import, ...] = ()
+Edge = tuple[Path, str]
+"""A file that is reached, and the name under which it is imported."""
 
 
 def closure(module: str, config: Config) -> tuple[Path, ...]:
-    """The files that `module` reaches, its own among them, in order of their paths.
+    """The files that `module` reaches, its own and the declared data among them, in order of their paths.
 
-    PvError, naming file and line, for a first-party module that is imported and does not exist, and for one that does
-    not parse.
+    PvError, naming file and line, for a first-party module that is imported and does not exist, for one that does not
+    parse, and for declared data that is not there.
     """
-    return tuple(sorted(modules(module, config)))
+    return tuple(sorted(_digests(modules(module, config), config)))
 
 
 def modules(module: str, config: Config) -> dict[Path, str]:
-    """The files of the closure, each with the name under which it is imported. PvError as `closure`."""
+    """The module files of the closure, each with the name under which it is imported. PvError as `closure`."""
     _require_first_party(module, config)
+    known = _known(config)
     found: dict[Path, str] = {}
-    _reach(Import(module, None, 0, True), None, config, found)
+    pending = [*_files(Import(module, None, 0, True), None, known)]
+    while pending:  # a stack, since a chain of imports may be deeper than Python's recursion
+        file, name = pending.pop()
+        if file not in found:
+            found[file] = name
+            pending.extend(_edges(file, name, known))
     return found
 
 
 def module_file(module: str, config: Config) -> Path | None:
     """The file of a first-party module, None for a package without __init__. PvError for one that does not exist."""
     _require_first_party(module, config)
-    files = _files(Import(module, None, 0, True), None, config, lambda name: _find(name, config))
+    files = _files(Import(module, None, 0, True), None, _known(config))
     return {name: file for file, name in files}.get(module)
+
+
+def code_digest(module: str, config: Config) -> str:
+    """sha256 over the closure's (path relative to the root, sha256 of the bytes), sorted by path.
+
+    PvError as `closure`.
+    """
+    return _digest(_digests(modules(module, config), config), config)
+
+
+def package_digests(module: str, config: Config) -> dict[str, str]:
+    """By top-level first-party package, the digest of its part of the closure: its modules and what they declare.
+
+    Sorted by name. A change of the code digest is a change of one of these. PvError as `closure`.
+    """
+    parts: dict[str, dict[Path, str]] = {}
+    for file, name in modules(module, config).items():
+        parts.setdefault(name.partition(".")[0], {})[file] = name
+    return {package: _digest(_digests(part, config), config) for package, part in sorted(parts.items())}
+
+
+def _digests(found: dict[Path, str], config: Config) -> dict[Path, str]:
+    """By file, the sha256 of the modules and of the data that they declare."""
+    data = {path for file in found for path in data_files(file, config.root)}
+    return {file: data_sha256(file) for file in data} | {file: source(file).sha256 for file in found}
+
+
+def _digest(digests: dict[Path, str], config: Config) -> str:
+    return digest([[file.relative_to(config.root).as_posix(), sha256] for file, sha256 in sorted(digests.items())])
 
 
 def _require_first_party(module: str, config: Config) -> None:
@@ -74,97 +95,103 @@ def _require_first_party(module: str, config: Config) -> None:
         )
 
 
-def undigested(module: str, executed: Iterable[str], config: Config) -> tuple[str, ...]:
-    """Of the files that were executed, the first-party ones outside the closure of `module`, relative to their source.
+# what one walk may remember for the next
 
-    PvError as `closure`.
+
+@dataclass(slots=True, eq=False)
+class _Known:
+    """Where the modules of a project lie, and which file leads to which.
+
+    It holds as long as the folders of the first-party packages have the entries that they had: only a file that comes
+    or goes can give a name another place. What a file says is looked up by the file's stamp.
     """
-    files, loose = closure(module, config), set()
-    known = {*files, *(file.resolve() for file in files)}
-    for name in executed:
-        if set(config.first_party).isdisjoint(name.replace(".", os.sep).split(os.sep)):
-            continue  # most files are of no interest, and a path takes time
-        places = {Path(os.path.abspath(name)), Path(name).resolve()}
-        if places.isdisjoint(known):
-            loose |= {place.relative_to(config.root).as_posix() for place in places if _is_ours(place, config)}
-    return tuple(sorted(loose))
+
+    config: Config
+    folders: dict[str, Stamp]
+    places: dict[str, Path | None] = field(default_factory=dict)
+    edges: dict[tuple[Path, str], tuple[str, tuple[Edge, ...]]] = field(default_factory=dict)  # sha256 of the file
+
+    def holds(self) -> bool:
+        try:
+            return all(stamp(folder) == known for folder, known in self.folders.items())
+        except PvError:
+            return False
 
 
-def _is_ours(file: Path, config: Config) -> bool:
-    inside = [file.relative_to(source).parts for source in config.sources if file.is_relative_to(source)]
-    return any(parts and parts[0].partition(".")[0] in config.first_party for parts in inside)
+_remembered: dict[Config, _Known] = {}
 
 
-def code_digest(module: str, config: Config) -> str:
-    """sha256 over the closure's (path relative to the root, sha256 of the bytes), sorted by path."""
-    files = closure(module, config)
-    return digest([[file.relative_to(config.root).as_posix(), _source(file).sha256] for file in files])
+def _known(config: Config) -> _Known:
+    known = _remembered.get(config)
+    if known is None or not known.holds():
+        _remembered.pop(config, None)
+        known = _Known(config, dict(_folders_of(config)))
+        if settled(*known.folders.values()):
+            _remembered[config] = known
+    return known
 
 
-def _reach(first: Import, user: Path | None, config: Config, found: dict[Path, str]) -> None:
-    """Add what `first` leads to; a stack, since a chain of imports may be deeper than Python's recursion."""
-    find = functools.cache(lambda name: _find(name, config))
-    pending, met = [(first, user)], set[tuple[str, str | None, bool]]()
+def _folders_of(config: Config) -> Iterator[tuple[str, Stamp]]:
+    """Every folder in which a first-party module may lie, with its stamp; src, that it may be made, by its parent's."""
+    yield from ((str(folder), stamp(folder)) for folder in config.sources)
+    pending, met = [str(folder / name) for folder in config.sources for name in config.first_party], set[Stamp]()
     while pending:
-        wanted, user = pending.pop()
-        if (wanted.module, wanted.name, wanted.required) in met:
+        folder = pending.pop()
+        if not os.path.isdir(folder) or folder.endswith("__pycache__"):
             continue
-        met.add((wanted.module, wanted.name, wanted.required))
-        for file, module in _files(wanted, user, config, find):
-            if file not in found:
-                found[file] = module
-                pending.extend((item, file) for item in _wanted(file, module, config))
+        found = stamp(folder)
+        if found in met:  # a link that leads back
+            continue
+        met.add(found)
+        yield folder, found
+        with os.scandir(folder) as entries:
+            pending += [entry.path for entry in entries if entry.name.isidentifier() and entry.is_dir()]
 
 
-def _wanted(file: Path, module: str, config: Config) -> Iterator[Import]:
+def _edges(file: Path, module: str, known: _Known) -> tuple[Edge, ...]:
+    """What the file leads to."""
+    sha256 = source(file).sha256
+    remembered = known.edges.get((file, module))
+    if remembered is None or remembered[0] != sha256:
+        edges = [edge for item in _wanted(file, module, known.config) for edge in _files(item, file, known)]
+        remembered = known.edges[file, module] = sha256, tuple(dict.fromkeys(edges))
+    return remembered[1]
+
+
+def _wanted(file: Path, module: str, config: Config) -> Iterable[Import]:
     """What the file mentions that may be ours, under its full name."""
-    source, scripts = _source(file), dict(config.scripts)
-    imported = (absolute(item, module, file) for item in source.imports)
+    mentioned, scripts = source(file), dict(config.scripts)
+    imported = (absolute(item, module, file) for item in mentioned.imports)
     named = (
         Import(scripts.get(item.module, item.module), None, item.line)
-        for item in source.texts
+        for item in mentioned.texts
         if "." in item.module or item.module in scripts
     )
-    for item in (*imported, *named):
-        if item.module.partition(".")[0] in config.first_party:
-            yield item
+    ours = (item for item in (*imported, *named) if item.module.partition(".")[0] in config.first_party)
+    return {(item.module, item.name, item.required): item for item in ours}.values()
 
 
-def absolute(item: Import, module: str, file: Path) -> Import:
-    """A relative import with its package's name in front."""
-    dots = len(item.module) - len(item.module.lstrip("."))
-    if not dots:
-        return item
-    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
-    if dots > len(package):
-        raise PvError("relative import beyond the top-level package", where=f"{file}:{item.line}")
-    base = package[: len(package) - dots + 1]
-    return Import(".".join([*base, *filter(None, [item.module[dots:]])]), item.name, item.line, item.required)
-
-
-def _files(
-    wanted: Import, user: Path | None, config: Config, find: Callable[[str], Path | None]
-) -> Iterator[tuple[Path, str]]:
+def _files(wanted: Import, user: Path | None, known: _Known) -> Iterator[Edge]:
     """The files that an import loads: each package's __init__, the module, and the name if that is a module too."""
     parts = wanted.module.split(".")
     for size in range(1, len(parts) + 1):
         name = ".".join(parts[:size])
-        place = find(name)
+        place = _find(name, known)
         if place is None:
             if wanted.required:
-                _missing(name, wanted, user, config)
+                _missing(name, wanted, user, known.config)
             return
         yield from _loaded(place, name)
     if wanted.name is not None and wanted.name != "*":
         name = f"{wanted.module}.{wanted.name}"
-        place = find(name)
+        place = _find(name, known)
         if place is not None:
             yield from _loaded(place, name)
-        elif wanted.required and find(wanted.module) in _folders(wanted.module, config):
-            _missing(name, wanted, user, config)  # a folder without __init__ has no names but its modules
+        elif wanted.required and _find(wanted.module, known) in _folders(wanted.module, known.config):
+            _missing(name, wanted, user, known.config)  # a folder without __init__ has no names but its modules
 
 
-def _loaded(place: Path, name: str) -> Iterator[tuple[Path, str]]:
+def _loaded(place: Path, name: str) -> Iterator[Edge]:
     if place.is_file():
         yield place, name
 
@@ -173,7 +200,13 @@ def _folders(module: str, config: Config) -> list[Path]:
     return [source.joinpath(*module.split(".")) for source in config.sources]
 
 
-def _find(module: str, config: Config) -> Path | None:
+def _find(module: str, known: _Known) -> Path | None:
+    if module not in known.places:
+        known.places[module] = _place(module, known.config)
+    return known.places[module]
+
+
+def _place(module: str, config: Config) -> Path | None:
     """The module's file, or its folder where it is a package without __init__, as Python's finders would choose."""
     folders = _folders(module, config)
     for folder in folders:
@@ -201,74 +234,3 @@ def _missing(name: str, wanted: Import, user: Path | None, config: Config) -> No
         where=f"{user}:{wanted.line}" if user else "",
         hint=f"did you mean {'.'.join(filter(None, [parent, close[0]]))!r}?" if close else "",
     )
-
-
-def _source(file: Path) -> _Source:
-    try:
-        stat = file.stat()
-    except OSError as error:
-        raise PvError(f"cannot be read: {error.strerror}", where=str(file)) from None
-    return _read(file, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-
-
-@functools.lru_cache(maxsize=4096)
-def _read(file: Path, stamp: tuple[int, ...]) -> _Source:
-    """Digest and imports of a file; the stamp makes a changed file another key."""
-    data = file.read_bytes()
-    if file.suffix != ".py":
-        return _Source(sha256(data))
-    nodes = list(ast.walk(parsed(data, file)))
-    return _Source(sha256(data), tuple(_imports(nodes)), tuple(_texts(nodes)))
-
-
-def parsed(data: bytes, file: Path) -> ast.Module:
-    """The syntax tree of a module. PvError, naming file and line, where it does not parse."""
-    try:
-        return ast.parse(data, filename=str(file))
-    except SyntaxError as error:
-        raise PvError(f"does not parse: {error.msg}", where=f"{file}:{error.lineno or 1}") from None
-    except (ValueError, RecursionError) as error:
-        raise PvError(f"does not parse: {error}", where=str(file)) from None
-
-
-def _imports(nodes: list[ast.AST]) -> Iterator[Import]:
-    caught = {
-        id(node)
-        for attempt in nodes
-        if isinstance(attempt, (ast.Try, ast.TryStar)) and any(map(_catches_import_error, attempt.handlers))
-        for statement in attempt.body
-        for node in ast.walk(statement)
-    }
-    for node in nodes:
-        required = id(node) not in caught
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield Import(alias.name, None, node.lineno, required)
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                yield Import("." * node.level + (node.module or ""), alias.name, node.lineno, required)
-        elif isinstance(node, ast.Call) and _is_import_call(node.func) and node.args:
-            name = node.args[0]
-            if isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.strip("."):
-                yield Import(name.value, None, node.lineno, required)
-
-
-def _texts(nodes: list[ast.AST]) -> Iterator[Import]:
-    found: dict[str, int] = {}
-    for node in nodes:
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (name := NAME.fullmatch(node.value)):
-            found.setdefault(name[1], node.lineno)
-    return (Import(name, None, line) for name, line in found.items())
-
-
-def _is_import_call(function: ast.expr) -> bool:
-    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name in ("import_module", "__import__")
-
-
-def _catches_import_error(handler: ast.ExceptHandler) -> bool:
-    if handler.type is None:
-        return True
-    types = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    names = {getattr(kind, "id", getattr(kind, "attr", "")) for kind in types}
-    return bool(names & {"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})

@@ -117,6 +117,7 @@ class TrialItem(ContractItem):
             where=self.where,
             seed=self.config.getoption("--falsify-seed"),
             skips=(pytest.skip.Exception,),
+            passing=(KeyboardInterrupt, pytest.fail.Exception),  # the latter is how a timeout ends a test
             twice=self.config.getoption("--record"),
         )
         self.earlier.append(result.record)

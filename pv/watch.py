@@ -1,4 +1,4 @@
-"""What this process does while a trial runs: the commands that it starts, and the files whose code it executes.
+"""What this process does while a trial runs: the commands it starts, the files whose code it executes or that it reads.
 
 Told by the interpreter's audit events, so no falsifier has to take part. An audit hook cannot be taken out again: there
 is one per process, added at the first watch, and it is idle outside of one.
@@ -8,12 +8,14 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 """The audit events of starting a process, and which of their arguments is the command."""
+READS = {"sqlite3.connect": 0, "ctypes.dlopen": 0}
+"""The audit events of reading a file in other ways than by open, and which of their arguments is its name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,10 +24,12 @@ class Watch:
 
     commands  the arguments of each command that was started, its own name left out; one text where a shell reads it
     files     where the executed code lies, as its code objects say: modules at their import, and extension modules
+    opened    absolute paths of what was opened to be read; not what a library opens without Python's help
     """
 
     commands: list[tuple[str, ...]] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
+    opened: set[str] = field(default_factory=set)
 
 
 _active: list[Watch] = []
@@ -59,10 +63,29 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     elif event == "import" and isinstance(arguments[1], str):  # only an extension module comes with its file
         for watch in _active:
             watch.files.add(arguments[1])
+    elif event == "open":
+        if _is_read(arguments[2]):
+            _opened(arguments[0])
+    elif event in READS:
+        _opened(arguments[READS[event]])
     elif event in STARTS:
         command = _command(arguments[STARTS[event]])
         for watch in _active:
             watch.commands.append(command)
+
+
+def _is_read(flags: Any) -> bool:
+    """Whether a file opened so can be read, and holds more than what is written to it then."""
+    return isinstance(flags, int) and flags & os.O_ACCMODE != os.O_WRONLY and not flags & os.O_TRUNC
+
+
+def _opened(name: Any) -> None:
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return  # a descriptor: its file was opened before
+    with suppress(OSError, ValueError):  # no folder to be in any more; an error here would be the falsifier's
+        path = os.path.abspath(os.fsdecode(name))
+        for watch in _active:
+            watch.opened.add(path)
 
 
 def _command(told: Any) -> tuple[str, ...]:

@@ -6,9 +6,7 @@ import pytest
 from pv.cli import main
 from pv.evidence.recording import keep
 from tests.pv.evidence.test_merging import ARM, ON_ARM, files
-from tests.pv.test_pytest_plugin import Stranger, stranger
-
-__all__ = ["stranger"]
+from tests.pv.stranger import Stranger
 
 
 @pytest.fixture

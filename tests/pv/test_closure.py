@@ -1,8 +1,10 @@
 import os
+import time
 
 import pytest
 
-from pv.closure import closure, code_digest, undigested
+from pv import closure as under_test
+from pv.closure import closure, code_digest, package_digests
 from pv.config import find
 from pv.errors import PvError
 
@@ -172,16 +174,117 @@ def test_a_missing_falsifier_module_is_an_error(project):
         closure("falsifiers.xx", project())
 
 
-def test_of_the_executed_files_the_first_party_ones_outside_the_closure_are_undigested(project, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = project(**{".venv/lib/site.py": "", "lib/native.so": "", "other/x.py": ""})
-    (tmp_path / "alias").symlink_to(tmp_path)
-    covered = [f"{tmp_path}/falsifiers/x.py", f"{tmp_path}/alias/lib/a.py", "lib/a.py", "lib/__init__.py"]
-    foreign = ["/usr/lib/x.py", f"{tmp_path}/.venv/lib/site.py", f"{tmp_path}/other/x.py"]
-    assert undigested("falsifiers.x", [*covered, *foreign], config) == ()
-    loose = ["lib/b.py", f"{tmp_path}/alias/lib/deep/c.py", f"{tmp_path}/lib/native.so", "lib/b.py"]
-    assert undigested("falsifiers.x", [*covered, *foreign, *loose], config) == (
-        "lib/b.py",
-        "lib/deep/c.py",
-        "lib/native.so",
+# data files
+
+READER = "import lib.a\nPV_DATA = ('vectors.json', 'tables/*.bin')\n"
+DATA = {
+    "falsifiers/x.py": READER,
+    "falsifiers/vectors.json": "[1]",
+    "falsifiers/tables/one.bin": "1",
+    "falsifiers/tables/two.bin": "2",
+}
+
+
+def test_declared_data_belongs_to_the_closure(project):
+    config = project(**DATA, **{"falsifiers/other.json": ""})
+    assert reached(config) == sorted(
+        [*BASE, *(name for name in DATA if name != "falsifiers/x.py"), "lib/__init__.py", "lib/a.py"]
     )
+
+
+def test_data_that_an_imported_module_declares_belongs_to_it_too(project):
+    config = project(**{"lib/a.py": "PV_DATA: str = '../data/t.bin'", "data/t.bin": ""})
+    assert reached(config) == ["data/t.bin", *BASE, "lib/__init__.py", "lib/a.py"]
+
+
+def test_an_edit_of_declared_data_changes_the_digest_and_one_of_other_data_does_not(project):
+    config = project(**DATA, **{"falsifiers/other.json": ""})
+    before = code_digest("falsifiers.x", config)
+    (config.root / "falsifiers/other.json").write_text("unrelated")
+    assert code_digest("falsifiers.x", config) == before
+    for name in ("vectors.json", "tables/two.bin"):
+        file = config.root / "falsifiers" / name
+        text = file.read_text()
+        file.write_text("changed")
+        assert code_digest("falsifiers.x", config) != before, name
+        file.write_text(text)
+        assert code_digest("falsifiers.x", config) == before
+    (config.root / "falsifiers/tables/three.bin").write_text("3")  # a file that comes is a change as well
+    assert code_digest("falsifiers.x", config) != before
+
+
+# what is remembered from one walk to the next
+
+
+def settle(config):
+    """Wait until what is written next has another time, and walk."""
+    time.sleep(0.06)
+    return code_digest("falsifiers.x", config)
+
+
+def test_a_second_walk_looks_no_name_up_again(project, monkeypatch):
+    config = project()
+    before = settle(config)
+    monkeypatch.setattr(under_test, "_place", None)
+    assert code_digest("falsifiers.x", config) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "comes"),
+    [
+        ("lib/a.py", "import lib.b", "lib/b.py"),
+        ("lib/a/__init__.py", "", "lib/a/__init__.py"),  # a package of the name goes before the module
+        ("lib/deep/e.py", "", "lib/deep/e.py"),  # which a text names that named nothing before
+        ("src/lib2.py", "", "src/lib2.py"),
+    ],
+)
+def test_what_was_remembered_falls_with_a_file_that_changes_or_comes(project, name, text, comes):
+    names = '[tool.pv]\nfirst-party = ["lib", "lib2", "falsifiers"]\n'
+    code = "import lib.a\nX = 'lib.deep.e', 'lib.deep'\ntry:\n    import lib2\nexcept ImportError: pass"
+    config = project(**{"pyproject.toml": names, "falsifiers/x.py": code})
+    before = settle(config)
+    assert comes not in reached(config)
+    project(**{"pyproject.toml": names, "falsifiers/x.py": code, name: text})
+    assert code_digest("falsifiers.x", config) != before
+    assert comes in reached(config)
+
+
+def test_a_file_that_changes_twice_within_a_tick_of_the_clock_is_noticed_twice(project):
+    config, seen = project(), []
+    for number in range(20):
+        (config.root / "lib/a.py").write_text(f"x = {number % 10}\n")
+        seen.append(code_digest("falsifiers.x", config))
+    assert len(set(seen)) == 10
+    assert seen[:10] == seen[10:]
+
+
+# the parts of the closure by package
+
+
+def test_each_package_has_the_digest_of_its_part(project):
+    config = project(**DATA)
+    before = package_digests("falsifiers.x", config)
+    assert list(before) == ["falsifiers", "lib"]
+    for name in ("falsifiers/x.py", "falsifiers/vectors.json", "lib/a.py"):
+        file = config.root / name
+        text = file.read_text()
+        file.write_text(text + " ")
+        after = package_digests("falsifiers.x", config)
+        assert [part for part in before if after[part] != before[part]] == [name.partition("/")[0]]
+        file.write_text(text)
+    (config.root / "lib/b.py").write_text("unrelated = 1")
+    assert package_digests("falsifiers.x", config) == before
+
+
+def test_data_belongs_to_the_package_that_declares_it_wherever_it_lies(project):
+    config = project(**{"lib/a.py": "PV_DATA = '../data/t.bin'", "data/t.bin": "1"})
+    before = package_digests("falsifiers.x", config)
+    (config.root / "data/t.bin").write_text("2")
+    after = package_digests("falsifiers.x", config)
+    assert list(before) == ["falsifiers", "lib"]
+    assert [part for part in before if after[part] != before[part]] == ["lib"]
+
+
+def test_the_parts_of_a_missing_module_are_an_error(project):
+    with pytest.raises(PvError, match=r"no module 'falsifiers\.xx'"):
+        package_digests("falsifiers.xx", project())

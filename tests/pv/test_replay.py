@@ -5,9 +5,7 @@ import sys
 import pytest
 
 from pv.cli import main
-from tests.pv.test_pytest_plugin import Stranger, stranger
-
-__all__ = ["stranger"]
+from tests.pv.stranger import Stranger
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What a process is seen to do while it is watched."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -48,3 +49,34 @@ def test_nothing_is_seen_outside_the_block_and_an_inner_watch_hides_nothing_from
         subprocess.run([TRUE, "2"], check=True)
     subprocess.run([TRUE, "3"], check=True)
     assert (set(outer.commands), set(inner.commands)) == ({("1",), ("2",)}, {("1",)})
+
+
+def test_what_is_opened_to_be_read_is_seen_by_its_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b", "c", "d", "e", "f"):
+        Path(name).write_text("")
+    with watching() as watch:
+        Path("a").read_text()
+        os.close(os.open(b"b", os.O_RDONLY))
+        with Path("c").open("r+") as stream, open(os.dup(stream.fileno())):  # a descriptor has no name of its own
+            pass
+        Path("d").write_text("")
+        with Path("e").open("a"), Path("f").open("w+"):
+            pass
+        sqlite3.connect("g").close()
+        with pytest.raises(FileNotFoundError):
+            Path("gone").read_bytes()
+    assert watch.opened == {str(tmp_path / name) for name in ("a", "b", "c", "g", "gone")}
+
+
+def test_reading_in_a_folder_that_is_gone_fails_as_it_would_unwatched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with watching() as watch, pytest.raises(FileNotFoundError, match="'name'"):
+        Path("name").read_bytes()
+    assert watch.opened == set()

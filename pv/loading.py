@@ -1,0 +1,173 @@
+"""From the names in a contract to what they mean: the falsifier's module, its function, the mutant, the model file.
+
+What runs and what is read on the way is watched: it must be the files of the digest, and no others of the project.
+"""
+
+import importlib
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pv.account import Account
+from pv.binding import Planned
+from pv.closure import modules
+from pv.config import Config, locate, registered
+from pv.errors import PvError
+from pv.guards import unseen
+from pv.trial import ModelFile, Planting, Skipped, is_mutant
+from pv.undigested import undeclared, undigested
+from pv.watch import Watch, watching
+
+HOME = Path(__file__).resolve().parent
+
+
+class Unfit(Exception):  # noqa: N818  (becomes ERRORED)
+    """The trial cannot be made as the contract asks for it: the message, and perhaps details."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.message, self.details = message, details
+
+
+_executed: dict[tuple[Path, str], set[str]] = {}
+"""By project and falsifier's module: the files whose code ran while it was imported and tried. A file that was loaded
+once is not loaded again, so what an earlier trial of the module did is held against its later ones."""
+_opened: dict[tuple[Path, str], set[str]] = {}
+"""The same of the files that were read, but for the model of the trial that read it."""
+
+
+def module_of(
+    name: str, config: Config, where: str, *, passing: tuple[type[BaseException], ...] = (KeyboardInterrupt,)
+) -> ModuleType:
+    """Import the falsifier's module, and make sure that it and what it imports are the files of the digest."""
+    for folder in reversed(config.sources):
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+            importlib.invalidate_caches()
+    try:
+        with executing(name, config), unseen(Account()):
+            module = importlib.import_module(name)
+    except passing:
+        raise
+    except BaseException as error:
+        check_files(name, config, where)  # a module of another place may be why
+        raise Unfit(f"{where}: {name} cannot be imported: {one_line(error)}", frames(error, config.root)) from None
+    check_files(name, config, where)
+    return module
+
+
+def check_files(name: str, config: Config, where: str) -> None:
+    """Unfit where a module of the falsifier's closure was loaded from another file than the one that is digested.
+
+    A copy in site-packages may lie below the project's root, in its .venv: the folder says nothing, the file does.
+    """
+    try:
+        digested = modules(name, config)
+    except PvError as error:
+        head, _, hint = str(error).partition("\n")
+        raise Unfit(f"{where}: {head}", hint.strip()) from None
+    for file, loaded in sorted(digested.items()):
+        if sys.modules.get(loaded) is None:
+            continue
+        origin = getattr(sys.modules[loaded], "__file__", None)
+        if origin is None or Path(origin).resolve() != file.resolve():
+            raise Unfit(
+                f"{where}: {loaded} was imported from {origin or 'no file'}, and the project's is {file}: "
+                "what it does would be recorded under the digest of other code",
+                "hint: install the project in place: pip install -e .",
+            )
+
+
+@contextmanager
+def executing(name: str, config: Config, model: ModelFile | None = None) -> Iterator[Watch]:
+    """Watch what runs inside the block on behalf of the falsifier's module."""
+    with watching() as watch:
+        try:
+            yield watch
+        finally:
+            own = {str(model.path), str(model.path.resolve())} if model else set()  # its digest stands in the record
+            _executed.setdefault((config.root, name), set()).update(watch.files)
+            _opened.setdefault((config.root, name), set()).update(watch.opened - own)
+
+
+def check_used(name: str, config: Config, where: str) -> None:
+    """Unfit where first-party code ran, or data was read, of which the digest knows nothing: a change would show in
+    no record."""
+    if loose := undigested(name, _executed.get((config.root, name), ()), config):
+        raise Unfit(
+            f"{where}: {loose[0]} was executed, and the digest of {name} does not cover it",
+            "hint: import it by a literal name, so that a change of it is noticed",
+        )
+    if data := undeclared(name, _opened.get((config.root, name), ()), config):
+        raise Unfit(
+            f"{where}: {data[0]} was read, and the digest of {name} does not cover it",
+            f'hint: declare it, by its path from the module that reads it: PV_DATA = ("{Path(data[0]).name}",)',
+        )
+
+
+def function_of(module: ModuleType, planned: Planned, where: str) -> Any:
+    name = planned.falsifier.partition(":")[2]
+    function = getattr(module, name, None)
+    if not callable(function) or is_mutant(function):
+        known = [key for key, value in vars(module).items() if callable(value) and not is_mutant(value)]
+        raise Unfit(f"{where}: no function {name!r} in {module.__name__}", _near(name, known))
+    return function
+
+
+def planting_of(module: ModuleType, planned: Planned, where: str) -> Planting | None:
+    if planned.mutant is None:
+        return None
+    candidate = getattr(module, planned.mutant, None)
+    if candidate is None:
+        known = [key for key, value in vars(module).items() if is_mutant(value)]
+        raise Unfit(f"{where}: no mutant {planned.mutant!r} in {module.__name__}", _near(planned.mutant, known))
+    if not is_mutant(candidate):
+        raise Unfit(f"{where}: {module.__name__}.{planned.mutant} is no mutant", "hint: decorate it with @mutant")
+    planting: Planting = candidate
+    return planting
+
+
+def _near(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"hint: did you mean {close[0]!r}?" if close else ""
+
+
+def model_of(planned: Planned, config: Config, where: str) -> ModelFile | None:
+    if planned.model is None:
+        return None
+    try:
+        model = registered(config, planned.model, where=where)
+        path = locate(model)
+    except PvError as error:
+        head, _, hint = str(error).partition("\n")
+        raise Unfit(head, hint.strip()) from None
+    if path is None:
+        raise Skipped(f"model {planned.model} is not on this machine; obtain it with `apr pull {planned.model}`")
+    return ModelFile(name=model.name, path=path, sha256=model.sha256)
+
+
+def one_line(error: BaseException) -> str:
+    text = " ".join("".join(traceback.format_exception_only(error)).split())
+    return text if len(text) <= 300 else text[:300] + " .."
+
+
+def frames(error: BaseException, root: Path) -> str:
+    """The traceback as the author should see it: the frames of his project, without those of pv, and the error."""
+    linecache.checkcache()
+    told = traceback.TracebackException.from_exception(error)
+    own = [frame for frame in told.stack if Path(frame.filename).resolve().is_relative_to(root)]
+    told.stack = traceback.StackSummary.from_list(
+        [
+            traceback.FrameSummary(os.path.relpath(frame.filename, root), frame.lineno, frame.name, line=frame.line)
+            for frame in own
+            if not Path(frame.filename).resolve().is_relative_to(HOME)
+        ]
+    )
+    return "".join(told.format(chain=False)).rstrip("\n")
