@@ -137,6 +137,7 @@ falsification_tests:
   status: UNTESTED
 """,
 }
+RECORDING = ("--falsify", "--record")
 MUTANTS = "  mutants: [no_modulus, wrong_modulus]\n"
 
 
@@ -192,7 +193,10 @@ class Repository:
     def record(self, *arguments: str) -> pytest.RunResult:
         shutil.rmtree(self.path / "__pycache__", ignore_errors=True)
         return self.pytester.runpytest_inprocess(
-            "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "--falsify", "--record", *arguments
+            *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:randomly"),
+            "--falsify",
+            "--record",
+            *arguments,
         )
 
     def promote(self) -> None:
