@@ -153,9 +153,9 @@ def why_not(signed: Signed, key: "Key") -> str:
         return "is missing"
     try:
         key.verify_signature(signature, envelope.pae())
-    except UnverifiedSignatureError:
-        return "is not valid"
-    except VerificationError as error:  # for one that needs a network or another library
+    except VerificationError as error:  # a kind of the other: it needs a network, or another library
         cause = error.__cause__ or error
         return f"cannot be verified here: {' '.join(str(cause).split())[:200] or type(cause).__name__}"
+    except UnverifiedSignatureError:
+        return "is not valid"
     return ""
