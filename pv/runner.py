@@ -72,6 +72,7 @@ def run(
     seed: int | None = None,
     skips: tuple[type[BaseException], ...] = (),
     twice: bool = False,
+    keeping: Path | None = None,
 ) -> Result:
     """Make one trial and say what came of it.
 
@@ -79,6 +80,7 @@ def run(
     seed   instead of the trial's own
     skips  exceptions beside Skipped that mean SKIPPED
     twice  also try a SURVIVED without a mutant again: another outcome, number of comparisons or observation is FLAKY
+    keeping  the folder for outputs that are to be kept, by digest; None where nothing keeps them
 
     A FALSIFIED without a mutant is tried again at once with the same seed: anything but the same message is FLAKY.
     KeyboardInterrupt and the like pass through; by then every mutant is taken out.
@@ -100,10 +102,10 @@ def run(
     except _Unfit as unfit:
         attempt = _Attempt(Outcome.ERRORED, str(unfit.args[0]), unfit.args[1] if len(unfit.args) > 1 else "")
     else:
-        attempt = _attempt(function, planting, planned, model, seed, binding.limit, config, skips)
+        attempt = _attempt(function, planting, planned, model, seed, binding.limit, config, skips, keeping)
         again_if = (Outcome.FALSIFIED, Outcome.SURVIVED) if twice else (Outcome.FALSIFIED,)
         if attempt.outcome in again_if and planned.mutant is None:
-            again = _attempt(function, planting, planned, model, seed, binding.limit, config, skips)
+            again = _attempt(function, planting, planned, model, seed, binding.limit, config, skips, keeping)
             if differs := _differs(attempt, again):
                 attempt = replace(attempt, outcome=Outcome.FLAKY, message=f"seed {seed} gave {differs}")
         try:
@@ -172,6 +174,7 @@ def _record(binding: Binding, planned: Planned, seed: int, attempt: _Attempt) ->
         comparisons=trial.comparisons if trial else 0,
         observations={name: _told(value, trial) for name, value in trial.observations.items()} if trial else {},
         outputs=dict(trial.outputs) if trial else {},
+        artifacts=dict(trial.artifacts) if trial and not planned.mutant else {},  # nobody asks for a defect's output
         claim=binding.claim,
         code=binding.code[planned.falsifier],
         environment=_environment(),
@@ -291,11 +294,13 @@ def _attempt(
     limit: float | None,
     config: Config,
     skips: tuple[type[BaseException], ...],
+    keeping: Path | None,
 ) -> _Attempt:
     """Call the falsifier once, the mutant planted around it, in a fresh trial."""
     module = planned.falsifier.partition(":")[0]
     mutant = f"{module}:{planned.mutant}" if planned.mutant else None
-    trial = Trial(seed=seed, model=model, mutant=mutant, limit=limit)
+    keeping = None if planned.mutant else keeping
+    trial = Trial(seed=seed, model=model, mutant=mutant, limit=limit, keeping=keeping)
     try:
         with _executing(module, config) as watch, warnings.catch_warnings():
             warnings.simplefilter("default")  # what came of a trial must not depend on the runner's filter of warnings

@@ -67,15 +67,18 @@ class Trial:
     mutant  'module:function' of the planted defect (already planted in this process), or None
     limit   the limit of the tolerance that the contract states, or None; read it as `tolerance`
     folder  an empty folder of this trial's own, removed with the trial
+    keeping  the folder that outputs are put into which are to be kept, or None where nothing keeps them
     """
 
     seed: int
     model: ModelFile | None = None
     mutant: str | None = None
     limit: float | None = None
+    keeping: Path | None = field(default=None, repr=False)
     comparisons: int = field(default=0, init=False)
     observations: dict[str, Json] = field(default_factory=dict, init=False)
     outputs: dict[str, str] = field(default_factory=dict, init=False)
+    artifacts: dict[str, int] = field(default_factory=dict, init=False)  # sizes of the outputs that are to be kept
     oracle_used: tuple[str, str] | None = field(default=None, init=False)
     falsified: str | None = field(default=None, init=False)  # message of the first comparison that failed
 
@@ -141,10 +144,18 @@ class Trial:
             raise TypeError(f"observation {name!r} is too long to be read: observe a summary of it")
         self.observations[name] = kept
 
-    def output(self, name: str, value: "bytes | bytearray | memoryview | Path | np.ndarray[Any, Any]") -> None:
+    def output(
+        self,
+        name: str,
+        value: "bytes | bytearray | memoryview | Path | np.ndarray[Any, Any]",
+        *,
+        keep: bool = False,
+    ) -> None:
         """Keep the sha256 of something that the engine put out: bytes, a file, or the bytes of an array.
 
         Outputs are what two machines have to agree in for DISCHARGED without an oracle. A name stands for one output.
+
+        keep  when the trial is recorded, put the bytes themselves into the project's store, if it has one
         """
         if not isinstance(name, str) or not name:
             raise TypeError("output() needs the name of what was put out")
@@ -157,7 +168,13 @@ class Trial:
             value = f"{array.dtype.str}{list(array.shape)}".encode() + array.tobytes()
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise TypeError(f"output {name!r} is {type(value).__name__}: pass bytes, a path or an array")
-        self.outputs[name] = hashlib.sha256(value).hexdigest()
+        digest = self.outputs[name] = hashlib.sha256(value).hexdigest()
+        if keep:
+            self.artifacts[name] = memoryview(value).nbytes
+            if self.keeping:
+                with tempfile.NamedTemporaryFile(dir=self.keeping, prefix=".", delete=False) as stream:
+                    stream.write(value)
+                os.replace(stream.name, self.keeping / digest)
 
     def skip(self, reason: str) -> NoReturn:
         """End the trial as SKIPPED. A skip supports no level."""

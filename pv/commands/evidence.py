@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pv.commands import evidence_keygen, evidence_sign
+from pv.commands import evidence_artifacts, evidence_keygen, evidence_sign
 from pv.commands.output import show
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "gc", collect, "Remove records that no level of today rests on, and leave a statement that says so."
     )
     collecting.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
-    for name, module in (("sign", evidence_sign), ("keygen", evidence_keygen)):
+    for name, module in (
+        ("sign", evidence_sign),
+        ("keygen", evidence_keygen),
+        ("artifacts", evidence_artifacts),
+    ):
         module.arguments(command(name, module.run, module.WORDS))
 
 
