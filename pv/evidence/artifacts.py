@@ -31,7 +31,7 @@ def artifacts_of(records: Mapping[str, Record]) -> list[Artifact]:
 
 
 def keep_artifacts(record: Record, url: str, folder: Path) -> None:
-    """Put the artifacts of a record, which lie in `folder` by digest, into the store. PvError if one does not arrive."""
+    """Put the artifacts of a record, which lie in `folder` by digest, into the store. PvError where one fails."""
     store = open_store(url)
     for name, digest in _named(record):
         if not (folder / digest).is_file():

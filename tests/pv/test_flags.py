@@ -7,6 +7,7 @@ flag, add a line to DEMONSTRATIONS; the files are those of `material`.
 
 import argparse
 import functools
+import hashlib
 import json
 import os
 import shlex
@@ -19,10 +20,14 @@ import pytest
 
 from pv.binding import bind
 from pv.cli import build_parser
+from pv.evidence.keys import make_pair
 from pv.measure import SHARE
 from tests.pv.test_binding import project, recorded
 from tests.pv.verdicts import ERROR, GOOD, WARNING
 
+DIGEST = hashlib.sha256(b"kept").hexdigest()
+DAMAGED = hashlib.sha256(b"lost").hexdigest()
+"""Of two artifacts, the second of which has other bytes in the store."""
 DEMONSTRATIONS = {
     "--version": ("explain", "--version"),
     "validate paths": ("validate more/good.yaml", "validate more/bad.yaml"),
@@ -52,6 +57,17 @@ DEMONSTRATIONS = {
     "status --check": ("status", "status --check"),
     "promote paths": ("promote", "promote contracts/over-v1.yaml"),
     "promote --write": ("promote", "promote --write"),
+    "evidence sign runs": ("evidence sign --key ci --all", "evidence sign --key ci <run>"),
+    "evidence sign --all": ("evidence sign --key ci", "evidence sign --key ci --all"),
+    "evidence sign --key": ("evidence sign --key ci", "evidence sign --key old"),
+    "evidence sign --public-key": ("evidence sign --key ci", "evidence sign --key ci --public-key named.json"),
+    "evidence keygen file": ("evidence artifacts", "evidence keygen new"),
+    "evidence artifacts --verify": ("evidence artifacts", "evidence artifacts --verify"),
+    "evidence artifacts --fetch": ("evidence artifacts", f"evidence artifacts --fetch {DIGEST} --output out"),
+    "evidence artifacts --output": (
+        f"evidence artifacts --fetch {DIGEST} --output out",
+        f"evidence artifacts --fetch {DIGEST} --output other",
+    ),
     "coverage paths": ("coverage", "coverage contracts/over-v1.yaml"),
     "coverage --json": ("coverage", "coverage --json"),
     "coverage --min": ("coverage", "coverage --min 99"),
@@ -79,10 +95,17 @@ def material(tmp_path_factory):
     falsifiers = "import sums\n\n\ndef order(trial): ...\ndef files(trial): ...\ndef same_as_zlib(trial): ...\n"
     config, contract = project(folder, **{"checks/sums.py": falsifiers})
     recorded(bind(contract, contract.tests[0], config), config)
+    kept = {"outputs": {"a": DIGEST, "b": DAMAGED}, "artifacts": {"a": 4, "b": 4}}
+    recorded(bind(contract, contract.tests[0], config), config, only=lambda plan: plan.suffix == "algorithm", **kept)
+    for digest in (DIGEST, DAMAGED):
+        (folder / "store/sha256" / digest[:2]).mkdir(parents=True, exist_ok=True)
+        (folder / "store/sha256" / digest[:2] / digest).write_bytes(b"kept")
+    keys = [make_pair(folder / name) for name in ("ci", "old")]
+    (folder / "named.json").write_text(json.dumps({**keys[0].to_dict(), "keyid": "ci"}))
     over = (folder / "contracts/checksum-v1.yaml").read_text().replace("T-", "O-").replace("PARTIAL", "DISCHARGED")
     texts = {
         "pyproject.toml": '[tool.pv]\nfirst-party = ["checks", "sums", "trials"]\nmodels = "models.yaml"\n'
-        'baseline = "known.json"\n',
+        f'baseline = "known.json"\nstore = "file://{folder}/store"\n',
         "known.json": '{"schema": "pv-baseline/1", "findings": [\n'
         '{"rule": "SCHEMA-001", "path": "more/good.yaml", "message": "mended", "count": 1}\n]}\n',
         "contracts/over-v1.yaml": over,
@@ -124,6 +147,7 @@ def outcome(line: str, material: Path, place: Path) -> tuple[object, ...]:
         for number in range(2 * SHARE):
             (place / "many" / f"{number}.yaml").write_text(GOOD)
     told = place.with_suffix(".json")
+    line = line.replace("<run>", min((material / "evidence/_runs").iterdir()).stem)
     environment = {**os.environ, "PV_CACHE_DIR": str(place / ".kept")}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(told), *shlex.split(line)],
@@ -149,9 +173,19 @@ def flags() -> dict[str, argparse.Action]:
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     found = {}
     for name, command in {"": parser, **commands.choices}.items():
-        for action in command._actions:
-            if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
-                found[f"{name} {max(action.option_strings, key=len, default=action.dest)}".strip()] = action
+        found |= flags_of(command, name)
+    return found
+
+
+def flags_of(command: argparse.ArgumentParser, name: str) -> dict[str, argparse.Action]:
+    """The arguments of one command; of a command of commands, those of each."""
+    found = {}
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction) and name:
+            for inner, deeper in action.choices.items():
+                found |= flags_of(deeper, f"{name} {inner}")
+        elif not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
+            found[f"{name} {max(action.option_strings, key=len, default=action.dest)}".strip()] = action
     return found
 
 
