@@ -1,5 +1,6 @@
 """Where the two versions of contracts come from: files, folders, revisions of git, or the working tree."""
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -174,7 +175,11 @@ def _others_in(top: Path, commit: str, path: str) -> frozenset[str]:
         if not settings:
             return frozenset()
         config = config_of(root, tomllib.loads((settings[0] or b"").decode()))
-        return frozenset(_relative(file, top) for file in (config.models, config.milestones) if file)
+        found = set()
+        for file in filter(None, (config.models, config.milestones)):
+            with contextlib.suppress(PvError):  # outside of the repository: no file of the commit
+                found.add(_relative(file, top))
+        return frozenset(found)
     except (PvError, ValueError, AttributeError):  # no settings that pv reads: they are told where they are needed
         return frozenset()
 

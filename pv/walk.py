@@ -70,9 +70,6 @@ def no_contracts(folder: Path) -> frozenset[str]:
     return frozenset(os.path.realpath(file) for file in (config.models, config.milestones) if file)
 
 
-registry_of_models = no_contracts  # as it was called before there were milestones; the rules ask for it by this name
-
-
 @dataclass(slots=True)
 class Found:
     """What the arguments of a command mean: files, each once, in order.

@@ -36,7 +36,9 @@ def _run(args: argparse.Namespace) -> int:
     from pv.replay import chosen, replay
 
     path = Path(args.evidence)
-    config = find(path if path.exists() else Path.cwd())
+    config = find(Path.cwd())
+    if path.exists() and not path.resolve().is_relative_to(config.root.resolve()):
+        config = find(path)  # of another project
     evidence = read(config.evidence)
     place, record = chosen(evidence, args.evidence)
     print(printable(f"{record.contract}::{trial_name(record)}: {record.outcome}, seed {record.seed}"), flush=True)

@@ -4,6 +4,7 @@ A name in depends_on is a contract's stem; with `.yaml` behind it or folders bef
 such a contract is not given, it is looked for beside the one that names it, and in the project's folder of contracts.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,8 +14,7 @@ from pv.errors import PvError
 from pv.facts import Facts, Mention, facts_of, stem_of
 from pv.findings import ERROR, WARNING, Hit, run_rule
 from pv.project import project_around
-from pv.shapes import nearest
-from pv.walk import SUFFIXES, is_contract, registry_of_models
+from pv.walk import SUFFIXES, is_contract, no_contracts
 from pv.yaml_loader import Position
 
 
@@ -45,12 +45,20 @@ def depends_on_nothing(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]
     alike: dict[str, list[str]] = {}
     for stem in given:
         alike.setdefault(stem[:2], []).append(stem)
+    beside = functools.cache(_beside)  # many contracts name the same one: it is looked for once
+
+    @functools.cache
+    def close(name: str) -> list[str]:
+        from difflib import get_close_matches
+
+        return get_close_matches(name[:100], alike.get(name[:2], ())[:64], n=2)
+
     for contract in contracts:
         for mention in contract.depends_on:
             name = stem_of(mention.name)
-            if name not in given and _beside(contract.path, mention.name) is None:
-                near = nearest(name, [stem for stem in alike.get(name[:2], ()) if stem != contract.stem])
-                hint = near if near.startswith("did") else "give its folder too, where it has another one"
+            if name not in given and beside(contract.path.parent, mention.name) is None:
+                near = next((stem for stem in close(name) if stem != contract.stem), None)
+                hint = f"did you mean {near!r}?" if near else "give its folder too, where it has another one"
                 what = f"there is no contract {name!r}, neither in this run nor beside this one nor in the project"
                 yield contract, Hit(mention.at, what, hint, not contract.ours)
 
@@ -59,12 +67,17 @@ def depends_on_nothing(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]
 def cycle(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
     given = {contract.stem: contract for contract in reversed(contracts)}
     known = dict(given)
+    beside = functools.cache(_beside)
     pending = list(contracts)
     while pending:
         contract = pending.pop()
         for mention in contract.depends_on:
             name = stem_of(mention.name)
-            if name not in known and (path := _beside(contract.path, mention.name)) and (found := _facts_in(path)):
+            if (
+                name not in known
+                and (path := beside(contract.path.parent, mention.name))
+                and (found := _facts_in(path))
+            ):
                 known[name] = found
                 pending.append(found)
     edges = {stem: [stem_of(mention.name) for mention in facts.depends_on] for stem, facts in known.items()}
@@ -76,18 +89,18 @@ def cycle(contracts: Sequence[Facts]) -> Iterator[tuple[Facts, Hit]]:
         yield contract, Hit(at, what, "move what they share into a contract of its own", foreign)
 
 
-def _beside(path: Path, name: str) -> Path | None:
-    """The file that a text in depends_on of the contract at `path` names, outside of the run."""
+def _beside(home: Path, name: str) -> Path | None:
+    """The file that a text in depends_on of a contract in `home` names, outside of the run."""
     stem = stem_of(name)
     if not stem:
         return None
-    for folder in (path.parent, (path.parent / name.strip()).parent):
+    for folder in (home, (home / name.strip()).parent):
         for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)):
             file = folder / (stem + suffix)
-            if _is_file(file) and is_contract(file, registry_of_models(folder)):
+            if _is_file(file) and is_contract(file, no_contracts(folder)):
                 return file
     try:
-        return project_around(path.parent).contracts.get(stem)
+        return project_around(home).contracts.get(stem)
     except PvError:
         return None  # the rules about projects report it
 

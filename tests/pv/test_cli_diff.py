@@ -333,9 +333,10 @@ def test_hidden_files_and_files_that_are_no_contracts_are_passed_over_in_a_commi
     assert diff(capsys, "v1..", "contracts/.hidden.yaml")[0] == 2
 
 
+@pytest.mark.parametrize("key", ["models", "milestones"])
 @pytest.mark.parametrize("revisions", ["HEAD", "HEAD..next"])
-def test_a_registry_of_models_among_the_contracts_is_no_contract_that_changed(repository, capsys, revisions):
-    registry = {"pyproject.toml": "[tool.pv]\nmodels = 'contracts/models.yaml'\n", "contracts/models.yaml": "a: {}"}
+def test_a_registry_of_models_among_the_contracts_is_no_contract_that_changed(repository, capsys, revisions, key):
+    registry = {"pyproject.toml": f"[tool.pv]\n{key} = 'contracts/models.yaml'\n", "contracts/models.yaml": "a: {}"}
     write(repository, registry)
     commit(repository)
     write(repository, {"contracts/models.yaml": "b: {}"})

@@ -38,12 +38,17 @@ def test_the_table_is_read_from_any_folder_below_its_project(tmp_path):
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     (tmp_path / "a" / "pyproject.toml").write_text('[project]\nname = "inner"\n')
-    project(tmp_path, '[tool.pv]\ncontracts = "c"\nevidence = "e"\nmodels = "m.yaml"\nfirst-party = ["x", "w"]\n')
+    project(
+        tmp_path,
+        '[tool.pv]\ncontracts = "c"\nevidence = "e"\nmodels = "m.yaml"\nmilestones = "g.yaml"\n'
+        'first-party = ["x", "w"]\n',
+    )
     assert find(below) == Config(
         root=tmp_path,
         contracts=tmp_path / "c",
         evidence=tmp_path / "e",
         models=tmp_path / "m.yaml",
+        milestones=tmp_path / "g.yaml",
         first_party=("w", "x"),
     )
 

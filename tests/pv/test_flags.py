@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,10 @@ import pytest
 from pv.binding import bind
 from pv.cli import build_parser
 from pv.evidence.keys import make_pair
+from pv.evidence.recording import keep
 from pv.measure import SHARE
 from tests.pv.test_binding import project, recorded
+from tests.pv.test_git import commit, run
 from tests.pv.verdicts import ERROR, GOOD, WARNING
 
 DIGEST = hashlib.sha256(b"kept").hexdigest()
@@ -55,11 +58,25 @@ DEMONSTRATIONS = {
     "status paths": ("status", "status contracts/over-v1.yaml"),
     "status --json": ("status", "status --json"),
     "status --check": ("status", "status --check"),
+    "ledger words": ("ledger", "ledger diff before"),
+    "ledger --format": ("ledger", "ledger --format {}"),
+    "ledger --json": ("ledger", "ledger --json"),
+    "ledger --milestones": ("ledger", "ledger --milestones"),
+    "ledger --base": ("ledger --milestones", "ledger --milestones --base before"),
+    "gate --base": ("gate --base HEAD", "gate --base HEAD~1"),
+    "gate --format": ("gate --base HEAD", "gate --base HEAD --format {}"),
+    "gate --json": ("gate --base HEAD", "gate --base HEAD --json"),
+    "evidence verify folder": ("evidence verify", "evidence verify elsewhere"),
+    "evidence verify --json": ("evidence verify", "evidence verify --json"),
+    "evidence merge sources": ("evidence merge elsewhere", "evidence merge farther"),
+    "evidence merge --into": ("evidence merge elsewhere", "evidence merge elsewhere --into farther"),
+    "evidence gc --dry-run": ("evidence gc", "evidence gc --dry-run"),
+    "replay evidence": ("replay RECORD-1", "replay RECORD-2"),
     "promote paths": ("promote", "promote contracts/over-v1.yaml"),
     "promote --write": ("promote", "promote --write"),
     "evidence sign runs": ("evidence sign --key ci --all", "evidence sign --key ci <run>"),
     "evidence sign --all": ("evidence sign --key ci", "evidence sign --key ci --all"),
-    "evidence sign --key": ("evidence sign --key ci", "evidence sign --key old"),
+    "evidence sign --key": ("evidence sign --key ci", "evidence sign --key next"),
     "evidence sign --public-key": ("evidence sign --key ci", "evidence sign --key ci --public-key named.json"),
     "evidence keygen file": ("evidence artifacts", "evidence keygen new"),
     "evidence artifacts --verify": ("evidence artifacts", "evidence artifacts --verify"),
@@ -92,24 +109,31 @@ DEMONSTRATIONS = {
 def material(tmp_path_factory):
     """A project with evidence, and contracts of every sort beside it."""
     folder = tmp_path_factory.mktemp("material")
-    falsifiers = "import sums\n\n\ndef order(trial): ...\ndef files(trial): ...\ndef same_as_zlib(trial): ...\n"
+    falsifiers = "import sums\n\n\ndef order(trial):\n    trial.equal(1, 1, 'a')\n    trial.equal(2, 2, 'b')\n\n\n"
+    falsifiers += "def files(trial): ...\ndef same_as_zlib(trial): ...\n"
     config, contract = project(folder, **{"checks/sums.py": falsifiers})
-    recorded(bind(contract, contract.tests[0], config), config)
-    kept = {"outputs": {"a": DIGEST, "b": DAMAGED}, "artifacts": {"a": 4, "b": 4}}
-    recorded(bind(contract, contract.tests[0], config), config, only=lambda plan: plan.suffix == "algorithm", **kept)
+    (first, *_) = recorded(bind(contract, contract.tests[0], config), config)
+    artifacts = {"outputs": {"a": DIGEST, "b": DAMAGED}, "artifacts": {"a": 4, "b": 4}}
+    kept = replace(first, claim="ab" * 32, **artifacts)
+    keep(config.evidence, [replace(first, observations={"seen": 1}), replace(first, claim="ab" * 32), kept])
+    for number, name in enumerate(("elsewhere", "farther")):
+        keep(folder / name, [replace(first, claim=f"{number:064}")])
     for digest in (DIGEST, DAMAGED):
-        (folder / "store/sha256" / digest[:2]).mkdir(parents=True, exist_ok=True)
+        (folder / "store/sha256" / digest[:2]).mkdir(parents=True)
         (folder / "store/sha256" / digest[:2] / digest).write_bytes(b"kept")
-    keys = [make_pair(folder / name) for name in ("ci", "old")]
+    keys = [make_pair(folder / name) for name in ("ci", "next")]
     (folder / "named.json").write_text(json.dumps({**keys[0].to_dict(), "keyid": "ci"}))
     over = (folder / "contracts/checksum-v1.yaml").read_text().replace("T-", "O-").replace("PARTIAL", "DISCHARGED")
     texts = {
         "pyproject.toml": '[tool.pv]\nfirst-party = ["checks", "sums", "trials"]\nmodels = "models.yaml"\n'
-        f'baseline = "known.json"\nstore = "file://{folder}/store"\n',
+        f'milestones = "goals.yaml"\nbaseline = "known.json"\nstore = "file://{folder}/store"\n',
         "known.json": '{"schema": "pv-baseline/1", "findings": [\n'
         '{"rule": "SCHEMA-001", "path": "more/good.yaml", "message": "mended", "count": 1}\n]}\n',
         "contracts/over-v1.yaml": over,
         "trials/__init__.py": "",
+        "goals.yaml": "- {id: M, title: t, tests: [{contract: checksum-v1, test: T-1, level: PARTIAL}]}\n",
+        "before/pyproject.toml": "[tool.pv]\n",
+        "before/contracts/checksum-v1.yaml": over,
         "more/good.yaml": GOOD,
         "more/bad.yaml": ERROR,
         "more/warned.yaml": WARNING,
@@ -121,6 +145,10 @@ def material(tmp_path_factory):
     for name, text in texts.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
+    run(folder, "init", "-q")
+    run(folder, "add", "more")
+    run(folder, "commit", "-q", "-m", "before there was a contract")
+    commit(folder)
     return folder
 
 
@@ -148,6 +176,10 @@ def outcome(line: str, material: Path, place: Path) -> tuple[object, ...]:
             (place / "many" / f"{number}.yaml").write_text(GOOD)
     told = place.with_suffix(".json")
     line = line.replace("<run>", min((material / "evidence/_runs").iterdir()).stem)
+    for name, observations in (("RECORD-1", b'"observations":{}'), ("RECORD-2", b'"observations":{"seen":1}')):
+        if name in line:
+            (*_, file) = (file for file in place.glob("evidence/*/T-1/*") if _is_first(file.read_bytes(), observations))
+            line = line.replace(name, file.stem)
     environment = {**os.environ, "PV_CACHE_DIR": str(place / ".kept")}
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(told), *shlex.split(line)],
@@ -161,31 +193,26 @@ def outcome(line: str, material: Path, place: Path) -> tuple[object, ...]:
     assert code in (0, 1), f"{line}: a refusal shows nothing of what a flag does: {done.stderr}"
     files = {str(file.relative_to(place)): file.read_bytes() for file in sorted(place.rglob("*")) if file.is_file()}
     kept = any(name.startswith(".kept/") for name in files)  # the cache's own files change with every source of pv
-    written = {
-        name: text for name, text in files.items() if not name.startswith(".kept/") and "__pycache__" not in name
-    }
+    apart = (".kept/", "__pycache__", "/_runs/")  # a run statement tells its time
+    written = {name: text for name, text in files.items() if not any(part in name for part in apart)}
     return code, forks, done.stdout, written, kept
+
+
+def _is_first(data: bytes, observations: bytes) -> bool:
+    return b'"T-1[algorithm]"' in data and observations in data and b'"claim":"abab' not in data
 
 
 def flags() -> dict[str, argparse.Action]:
     """All arguments of all commands: "COMMAND --flag" by its longest spelling, "COMMAND name" for a positional one."""
-    parser = build_parser()
-    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     found = {}
-    for name, command in {"": parser, **commands.choices}.items():
-        found |= flags_of(command, name)
-    return found
-
-
-def flags_of(command: argparse.ArgumentParser, name: str) -> dict[str, argparse.Action]:
-    """The arguments of one command; of a command of commands, those of each."""
-    found = {}
-    for action in command._actions:
-        if isinstance(action, argparse._SubParsersAction) and name:
-            for inner, deeper in action.choices.items():
-                found |= flags_of(deeper, f"{name} {inner}")
-        elif not isinstance(action, argparse._HelpAction | argparse._SubParsersAction):
-            found[f"{name} {max(action.option_strings, key=len, default=action.dest)}".strip()] = action
+    pending = [("", build_parser())]
+    while pending:
+        name, command = pending.pop()
+        for action in command._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                pending += [(f"{name} {inner}".strip(), parser) for inner, parser in action.choices.items()]
+            elif not isinstance(action, argparse._HelpAction):
+                found[f"{name} {max(action.option_strings, key=len, default=action.dest)}".strip()] = action
     return found
 
 

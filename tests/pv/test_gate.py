@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 
 from pv.binding import bind
-from pv.canonical import sha256
 from pv.cli import main
 from pv.config import find
 from pv.contract import read_contract
+from pv.evidence.collecting import release
 from pv.evidence.folder import read
-from pv.evidence.machine import this_machine
-from pv.evidence.run import Run, now, run_bytes
 from pv.gate import gate
 from pv.outcome import Outcome
 from pv.statement import record_of
@@ -350,17 +348,9 @@ def test_a_record_may_go_that_a_release_names_and_no_other(repository):
     place = old.relative_to(repository / "evidence").as_posix()
     old.unlink()
     assert ("GATE-EVIDENCE", "", "") in judged(repository)[0]
-    folder = read(repository / "evidence")
-    release = Run(
-        id="0" * 32,
-        time=now(),
-        machine=this_machine(),
-        parents=folder.chain.heads,
-        records={place: next(each.records[place] for each in folder.chain.runs.values() if place in each.records)},
-        released=True,
-    )
-    data = run_bytes(release)
-    (repository / "evidence" / "_runs" / f"{sha256(data)}.json").write_bytes(data)
+    run(repository, "checkout", "-q", "--", "evidence")
+    release(read(repository / "evidence"), [place])
+    assert not old.exists()
     assert judged(repository, ACCEPT) == ([], [])
     other.unlink()
     assert ("GATE-EVIDENCE", "", "") in judged(repository)[0]

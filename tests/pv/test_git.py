@@ -53,6 +53,14 @@ def test_only_the_files_below_the_paths_are_listed(repository):
     assert git.contents(repository, []) == []
 
 
+def test_submodules_are_told_apart_from_files(repository):
+    head = git.commit(repository, "HEAD")
+    assert git.submodules(repository, head) == []
+    run(repository, "update-index", "--add", "--cacheinfo", f"160000,{head},deep/module")
+    run(repository, "commit", "-q", "-m", "x")
+    assert git.submodules(repository, git.commit(repository, "HEAD")) == ["deep/module"]
+
+
 def test_a_path_is_no_pattern(repository):
     assert git.files(repository, git.commit(repository, "HEAD"), ["*.yaml"]) == []
 

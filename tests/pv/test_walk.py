@@ -114,8 +114,9 @@ def test_a_file_that_is_missing_is_left_to_whoever_reads_it(tmp_path):
     assert find([tmp_path / "missing.yaml"]).files == [tmp_path / "missing.yaml"]
 
 
-def test_the_registry_of_models_is_no_contract(tmp_path):
-    (tmp_path / "pyproject.toml").write_text('[tool.pv]\nmodels = "models/registry.yaml"\n')
+@pytest.mark.parametrize("key", ["models", "milestones"])
+def test_the_registry_of_models_and_the_milestones_are_no_contracts(tmp_path, key):
+    (tmp_path / "pyproject.toml").write_text(f'[tool.pv]\n{key} = "models/registry.yaml"\n')
     for name in ("models/registry.yaml", "a.yaml"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -123,6 +124,9 @@ def test_the_registry_of_models_is_no_contract(tmp_path):
     found = find([tmp_path])
     assert (found.files, found.skipped) == ([tmp_path / "a.yaml"], [tmp_path / "models/registry.yaml"])
     assert find([tmp_path / "models/registry.yaml"]).files == [tmp_path / "models/registry.yaml"]
+    assert not is_contract(tmp_path / "models/registry.yaml", None)  # of who did not ask the project, it is asked
+    assert is_contract(tmp_path / "a.yaml", tmp_path / "b.yaml")
+    assert not is_contract(tmp_path / "a.yaml", tmp_path / "a.yaml")
 
 
 @pytest.fixture

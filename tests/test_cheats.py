@@ -1,0 +1,460 @@
+"""Ways to get a green line that was not earned. Each is tried, and has to be caught by the command that its row names.
+
+A row: what is done, the command that catches it, and what that command says. docs/cheats.md shows the same rows, and
+README counts them.
+"""
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from pv.evidence.merging import merge
+from pv.evidence.recording import keep
+from tests.cheating import ARM, MUTANTS, Repository, on_arm, pv_trial, said
+
+ROOT = Path(__file__).parents[1]
+CHECK, VERIFY = ("status", "--check"), ("evidence", "verify")
+GATE, FALSIFY = ("gate", "--base", "BASE"), ("pytest",)
+COMMANDS = {CHECK: "pv status --check", VERIFY: "pv evidence verify", GATE: "pv gate", FALSIFY: "pytest --falsify"}
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """command is one of COMMANDS; says is a regular expression that its output must match."""
+
+    name: str
+    command: tuple[str, ...]
+    says: str
+    do: Callable[[Repository], None]
+
+
+CHEATS: list[Cheat] = []
+
+
+def cheat(name: str, command: tuple[str, ...], says: str) -> Callable[[Callable[[Repository], None]], None]:
+    return lambda do: CHEATS.append(Cheat(name, command, says, do))
+
+
+# what a contract says
+
+
+@cheat("type a higher level", CHECK, r"FALSIFY-SUM-002 states FUNCTIONAL, earned PARTIAL_ALGORITHM_LEVEL")
+def _(repo: Repository) -> None:
+    repo.contract(("status: PARTIAL_ALGORITHM_LEVEL", "status: FUNCTIONAL"))
+
+
+@cheat("type higher counts into the summary", CHECK, r"its summary counts 2 tests of functional or above, 1 earned it")
+def _(repo: Repository) -> None:
+    repo.contract(("  functional: 1", "  functional: 2"))
+
+
+@cheat("change a prediction and keep the version", GATE, r"GATE-VERSION")
+def _(repo: Repository) -> None:
+    repo.contract(("2 checksums are equal", "2 checksums are nearly equal"))
+    repo.settle()
+    repo.contract(version="1.1.0")
+
+
+@cheat("loosen a tolerance, with a new version and new evidence", GATE, r"GATE-TOLERANCE")
+def _(repo: Repository) -> None:
+    repo.contract(("limit: 250", "limit: 100000"), version="2.0.0")
+    repo.settle()
+
+
+@cheat("drop the mutant that is not caught", GATE, r"GATE-LOST-MUTANT")
+def _(repo: Repository) -> None:
+    repo.contract((MUTANTS, MUTANTS.replace(", wrong_modulus", "")), version="2.0.0")
+    repo.settle()
+
+
+@cheat("rename a mutant to one that is easier to catch", GATE, r"GATE-LOST-MUTANT")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("def wrong_modulus", "def easy"), ('"100"', '"2"'))
+    repo.contract((MUTANTS, MUTANTS.replace("wrong_modulus", "easy")), version="2.0.0")
+    repo.settle()
+
+
+@cheat("name no mutants at all", CHECK, r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED")
+def _(repo: Repository) -> None:
+    text = (repo.path / "contracts/sum-v1.yaml").read_text()
+    repo.write("contracts/sum-v1.yaml", text.replace(MUTANTS, ""))
+    repo.record()
+
+
+@cheat("drop the live falsifier that has become red", GATE, r"GATE-LOST-FALSIFIER")
+def _(repo: Repository) -> None:
+    repo.contract(("    live: attacks:small_of_a_file\n", ""), ("  models: [tiny]\n", ""), version="2.0.0")
+    repo.settle()
+
+
+@cheat("delete a test that has become red", GATE, r"GATE-LOST-TEST")
+def _(repo: Repository) -> None:
+    text = (repo.path / "contracts/sum-v1.yaml").read_text()
+    at, end = text.index("- id: FALSIFY-SUM-002"), text.index("verification_summary")
+    repo.write("contracts/sum-v1.yaml", text[:at] + text[end:])
+    repo.contract(version="2.0.0")
+    repo.settle()
+
+
+@cheat("delete a contract that has become red", GATE, r"GATE-LOST-CONTRACT")
+def _(repo: Repository) -> None:
+    (repo.path / "contracts/sum-v1.yaml").unlink()
+    repo.write(
+        "contracts/another-v1.yaml",
+        "metadata: {version: 1.0.0, kind: schema, description: Something else altogether., references: [RFC 1950]}\n"
+        "equations: {adler: {formula: s = b * 65536 + a, domain: bytes}}\n",
+    )
+
+
+@cheat("give a contract that has become red another name", GATE, r"GATE-LOST-TEST")
+def _(repo: Repository) -> None:
+    repo.git("mv", "contracts/sum-v1.yaml", "contracts/other-v1.yaml")
+    repo.change("contracts/other-v1.yaml", ("FALSIFY-SUM-001", "FALSIFY-OTHER-001"), ("SUM-002", "OTHER-002"))
+    repo.settle()
+
+
+@cheat("lower what is stated without a reason", GATE, r"GATE-DEMOTION")
+def _(repo: Repository) -> None:
+    repo.contract(("status: FUNCTIONAL", "status: UNTESTED"), version="2.0.0")
+
+
+@cheat("shadow a contract by another of its name", CHECK, r"has the same name as .*: their evidence would be mixed")
+def _(repo: Repository) -> None:
+    text = (repo.path / "contracts/sum-v1.yaml").read_text()
+    repo.write("contracts/deep/sum-v1.yaml", text.replace("limit: 250", "limit: 9999"))
+
+
+# what the evidence is about
+
+
+@cheat("keep the evidence and change the code", CHECK, r"states FUNCTIONAL, earned STALE")
+def _(repo: Repository) -> None:
+    repo.change("subject.py", ("return sum(data)", "return sum(bytearray(data))"))
+
+
+@cheat("keep the evidence and change a module that is imported inside a function", CHECK, r"earned STALE")
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'257'"))
+
+
+@cheat("keep the evidence and weaken the falsifier", CHECK, r"earned STALE")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ('min(250, trial.tolerance), "checksum")', '10**9, "checksum")'))
+
+
+@cheat("keep the evidence and change the tolerance", CHECK, r"FALSIFY-SUM-001 states FUNCTIONAL, earned STALE")
+def _(repo: Repository) -> None:
+    repo.contract(("limit: 250", "limit: 251"))
+
+
+@cheat("put another model under the registered name", CHECK, r"tiny\.gguf: is not the registered tiny")
+def _(repo: Repository) -> None:
+    (repo.path / "tiny.gguf").write_bytes(b"other weights")
+
+
+@cheat("register another model under the old name", CHECK, r"FALSIFY-SUM-001 states FUNCTIONAL, earned PARTIAL")
+def _(repo: Repository) -> None:
+    from hashlib import sha256
+
+    (repo.path / "tiny.gguf").write_bytes(b"other")
+    text = (repo.path / "models.yaml").read_text()
+    text = re.sub(r"size: \d+", "size: 5", text)
+    repo.write("models.yaml", re.sub(r"sha256: \w+", f"sha256: {sha256(b'other').hexdigest()}", text))
+
+
+# what a falsifier does
+
+
+@cheat("compare nothing", FALSIFY, r"ERRORED .*the falsifier made no comparison")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    return\n"))
+
+
+@cheat("use assert, which -O takes away, and compare nothing", FALSIFY, r"ERRORED .*the falsifier made no comparison")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    assert True\n    return\n"))
+
+
+@cheat("catch the exception of a comparison that fails", FALSIFY, r"FALSIFIED .*checksum: got 1, want 2")
+def _(repo: Repository) -> None:
+    caught = "    try:\n        trial.equal(1, 2, 'checksum')\n    except BaseException:\n        pass\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{caught}"))
+
+
+@cheat("skip when it fails", FALSIFY, r"FALSIFIED .*checksum: got 1, want 2")
+def _(repo: Repository) -> None:
+    caught = "    try:\n        trial.equal(1, 2, 'checksum')\n    except BaseException:\n        trial.skip('later')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{caught}"))
+
+
+@cheat("skip the trial", CHECK, r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned STALE")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    trial.skip('later')\n"))
+    repo.record()
+
+
+@cheat("let a conftest mark every trial as skipped", FALSIFY, r"nothing was executed, so nothing is shown")
+def _(repo: Repository) -> None:
+    repo.write(
+        "conftest.py",
+        "import pytest\ndef pytest_collection_modifyitems(items):\n"
+        "    for item in items:\n        item.add_marker(pytest.mark.skip(reason='later'))\n",
+    )
+
+
+@cheat("see no planted defect, since only the easy half is compared", FALSIFY, r"did not notice the planted defect")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ('    trial.equal(subject.checksum(b"\\xff\\x01"), 5, "checksum of 256")\n', ""))
+
+
+@cheat("run until it is green", CHECK, r"broken: .*FLAKY \[algorithm\]")
+def _(repo: Repository) -> None:
+    repo.change(
+        "attacks.py",
+        ("def order(trial):\n", "def order(trial):\n    trial.equal(os.path.exists('again'), True, 'luck')\n"),
+    )
+    for luck in (False, True):
+        if luck:
+            repo.write("again", "")
+        repo.record()
+    repo.write("again", "")
+    first = next(one for one in repo.evidence().records.values() if one.message.startswith("luck"))
+    assert first.message == "luck: got False, want True"
+    (repo.path / "again").unlink()
+    flaky = "    if not os.path.exists('once'):\n        open('once', 'w').close()\n        trial.equal(1, 2, 'luck')\n"
+    repo.change("attacks.py", ("    trial.equal(os.path.exists('again'), True, 'luck')\n", flaky))
+    repo.record()
+
+
+@cheat("start no command in a live trial", FALSIFY, r"the live falsifier started no command on the model's file")
+def _(repo: Repository) -> None:
+    repo.change(
+        "attacks.py", ("def small_of_a_file(trial):\n", "def small_of_a_file(trial):\n    return small(trial)\n")
+    )
+
+
+@cheat(
+    "pick a seed that survives and forge its record",
+    CHECK,
+    r"1 records, all for other digests: not the trial's own seed",
+)
+def _(repo: Repository) -> None:
+    place = repo.place("FALSIFY-SUM-002[algorithm]")
+    one = repo.evidence().records[place]
+    shutil.rmtree(repo.folder)
+    keep(repo.folder, [replace(one, seed=one.seed + 1)])
+
+
+# the files of evidence
+
+
+@cheat("edit an outcome in a record", VERIFY, r"was changed after it was written")
+def _(repo: Repository) -> None:
+    path = repo.folder / repo.break_and_record()
+    path.write_bytes(path.read_bytes().replace(b"FALSIFIED", b"SURVIVED"))
+
+
+@cheat(
+    "edit a record, and rename its file by its new digest",
+    VERIFY,
+    r"is missing: run \w+\.\. of \S+ lists it, about FAL",
+)
+def _(repo: Repository) -> None:
+    repo.rewrite_record(repo.place("FALSIFY-SUM-001[algorithm]"), lambda value: pv_trial(value).update(comparisons=99))
+
+
+@cheat("edit a record so that it contradicts itself", VERIFY, r"contradicts itself")
+def _(repo: Repository) -> None:
+    repo.rewrite_record(repo.break_and_record(), lambda value: pv_trial(value).update(outcome="SURVIVED", message=""))
+
+
+@cheat(
+    "delete the record that says FALSIFIED", VERIFY, r"is missing: run \w+\.\. of \S+ lists it, about FALSIFY-SUM-001"
+)
+def _(repo: Repository) -> None:
+    (repo.folder / repo.break_and_record()).unlink()
+
+
+@cheat(
+    "delete it together with its run, in the middle of the chain", VERIFY, r"is missing: run \w+\.\. of \S+ came after"
+)
+def _(repo: Repository) -> None:
+    place = repo.break_and_record()
+    digest, _ = repo.head()
+    repo.change("helper.py", ("'253'", "'251'"))
+    repo.record()
+    (repo.folder / place).unlink()
+    (repo.folder / "_runs" / f"{digest}.json").unlink()
+
+
+@cheat("delete the newest run with all its records", GATE, r"GATE-EVIDENCE")
+def _(repo: Repository) -> None:
+    repo.break_and_record()
+    repo.base = repo.commit()
+    digest, run = repo.head()
+    for place in run.failed:
+        (repo.folder / place).unlink()
+    for place in set(run.records) - run.failed:
+        if repo.evidence().chain.listed[place] == (digest,):
+            (repo.folder / place).unlink()
+    (repo.folder / "_runs" / f"{digest}.json").unlink()
+    repo.change("helper.py", ("'253'", "'251'"))
+
+
+@cheat("throw all evidence away and start again", GATE, r"GATE-EVIDENCE")
+def _(repo: Repository) -> None:
+    shutil.rmtree(repo.folder)
+    repo.record()
+
+
+@cheat("copy a record into the folder of another test", VERIFY, r"lies in the folder of another test")
+def _(repo: Repository) -> None:
+    place = repo.place("FALSIFY-SUM-001[algorithm]")
+    shutil.copy(repo.folder / place, repo.folder / "sum-v1" / "FALSIFY-SUM-002" / Path(place).name)
+
+
+@cheat("rewrite the record of one test as that of another", VERIFY, r"is a record that no run lists")
+def _(repo: Repository) -> None:
+    one = repo.evidence().records[repo.place("FALSIFY-SUM-001[algorithm]")]
+    keep(repo.path / "apart", [replace(one, test="FALSIFY-SUM-002", falsifier="attacks:order")])
+    shutil.copytree(repo.path / "apart" / "sum-v1", repo.folder / "sum-v1", dirs_exist_ok=True)
+
+
+@cheat("release the record that says FALSIFIED", VERIFY, r"released it, though it speaks against its test")
+def _(repo: Repository) -> None:
+    place = repo.break_and_record()
+    digest, run = repo.head()
+    release = {"records": {place: run.records[place]}, "failed": frozenset(), "released": True}
+    repo.put_run(replace(run, id="ab" * 16, parents=(digest,), **release))
+    (repo.folder / place).unlink()
+
+
+@cheat("let a run say that a failed record passed", VERIFY, r"says of .* that it passed, and it failed")
+def _(repo: Repository) -> None:
+    repo.break_and_record()
+    repo.replace_run(repo.head()[0], failed=frozenset())
+
+
+@cheat("backdate a run", VERIFY, r"is dated 2001-01-01T00:00:00Z, before its parent")
+def _(repo: Repository) -> None:
+    repo.record()
+    repo.replace_run(repo.head()[0], time="2001-01-01T00:00:00Z")
+
+
+@cheat("reuse the id of a run", VERIFY, r"reuses the id \w+ of run")
+def _(repo: Repository) -> None:
+    digest, run = repo.head()
+    repo.put_run(replace(run, parents=(digest,)))
+
+
+@cheat("forge a second machine", VERIFY, r"that it was made on Neoverse, aarch64, Linux, and it was on")
+def _(repo: Repository) -> None:
+    digest, run = repo.head()
+    repo.put_run(replace(run, id="cd" * 16, parents=(digest,), machine=ARM))
+
+
+@cheat("count one machine twice", CHECK, r"FALSIFY-SUM-001 states DISCHARGED, earned FUNCTIONAL")
+def _(repo: Repository) -> None:
+    shutil.copytree(repo.folder, repo.path / "other")
+    repo.record("--falsify-evidence", "other")
+    merge(repo.folder, [repo.path / "other"])
+    repo.contract(("status: FUNCTIONAL", "status: DISCHARGED"))
+
+
+@cheat("let a link lead evidence elsewhere", VERIFY, r"is a symbolic link")
+def _(repo: Repository) -> None:
+    home = repo.folder / "sum-v1" / "FALSIFY-SUM-002"
+    home.rename(repo.path / "elsewhere")
+    home.symlink_to(repo.path / "elsewhere")
+
+
+@cheat("leave a file that claims to be an unfinished run", VERIFY, r"is damaged: its bytes are not those")
+def _(repo: Repository) -> None:
+    place = repo.break_and_record()
+    (repo.folder / "_runs" / f"{'ab' * 32}.pending").write_text(place)
+
+
+@cheat("replace the evidence by what a merged folder says of it", VERIFY, r"is missing: run")
+def _(repo: Repository) -> None:
+    place = repo.break_and_record()
+    shutil.copytree(repo.folder, repo.path / "other")
+    shutil.rmtree(repo.folder / "sum-v1" / "FALSIFY-SUM-001")
+    (repo.path / "other" / place).unlink()
+    shutil.copytree(repo.path / "other" / "sum-v1", repo.folder / "sum-v1", dirs_exist_ok=True)
+
+
+@pytest.fixture
+def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(pytester.path)
+    return Repository(pytester)
+
+
+def caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    if cheat.command == FALSIFY:
+        result = repo.record()
+        return int(result.ret), result.stdout.str()
+    return said(capsys, *(repo.base if word == "BASE" else word for word in cheat.command))
+
+
+def test_nothing_is_caught_where_nobody_cheats(repo: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (CHECK, VERIFY, GATE):
+        code, told = said(capsys, *(repo.base if word == "BASE" else word for word in command))
+        assert code == 0, told
+    text = (repo.path / "contracts/sum-v1.yaml").read_text()
+    assert ("status: FUNCTIONAL" in text, "status: PARTIAL_ALGORITHM_LEVEL" in text) == (True, True)
+    assert repo.record().ret == 0
+
+
+@pytest.mark.parametrize("cheat", CHEATS, ids=[cheat.name.replace(" ", "_") for cheat in CHEATS])
+def test_cheating_is_caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> None:
+    cheat.do(repo)
+    code, told = caught(repo, cheat, capsys)
+    assert code in ((1, 5) if cheat.command == FALSIFY else (1,)), told
+    assert re.search(cheat.says, told), told
+
+
+def test_two_machines_that_agree_discharge_what_one_machine_twice_does_not(
+    repo: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [on_arm(record) for record in repo.evidence().records.values()]
+    keep(repo.path / "arm", records, machine=ARM)
+    merge(repo.folder, [repo.path / "arm"])
+    repo.promote()
+    code, told = said(capsys, *CHECK)
+    assert code == 0, told
+    assert re.search(r"FALSIFY-SUM-001\s+DISCHARGED\s+DISCHARGED", told)
+
+
+def test_two_machines_that_disagree_discharge_nothing(repo: Repository, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [on_arm(record) for record in repo.evidence().records.values()]
+    records = [replace(one, outputs=dict.fromkeys(one.outputs, "ab" * 32)) for one in records]
+    keep(repo.path / "arm", records, machine=ARM)
+    merge(repo.folder, [repo.path / "arm"])
+    assert "nor do all machines put out the same on tiny" in said(capsys, "ledger", "--json")[1]
+
+
+def test_a_promise_that_broke_on_another_machine_is_falsified(
+    repo: Repository, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pv.outcome import Outcome
+
+    one = on_arm(repo.evidence().records[repo.place("FALSIFY-SUM-001[algorithm]")])
+    keep(repo.path / "arm", [replace(one, outcome=Outcome.FALSIFIED, message="checksum: 251")], machine=ARM)
+    merge(repo.folder, [repo.path / "arm"])
+    code, told = said(capsys, *CHECK)
+    assert code == 1
+    assert "FALSIFIED [algorithm]: checksum: 251" in told
+
+
+def test_the_page_shows_every_row_and_the_readme_counts_them() -> None:
+    rows = [f"| {cheat.name} | `{COMMANDS[cheat.command]}` |" for cheat in CHEATS]
+    page = (ROOT / "docs" / "cheats.md").read_text(encoding="utf-8")
+    assert [line.rsplit(" | ", 1)[0] + " |" for line in page.splitlines() if line.startswith("| ")][1:] == rows
+    assert len({cheat.name for cheat in CHEATS}) == len(CHEATS) >= 25
+    assert f"{len(CHEATS)} ways to cheat" in (ROOT / "README.md").read_text(encoding="utf-8")
