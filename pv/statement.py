@@ -254,7 +254,6 @@ def _record(value: Any) -> Record:
         and isinstance(record.observations, dict)
         and all(type(size) is int and size >= 0 for size in record.artifacts.values())
         and record.artifacts.keys() <= record.outputs.keys()
-        and ("artifacts" not in trial or record.artifacts)
         and (record.role != "algorithm" or record.model is None)
     )
     if not right:

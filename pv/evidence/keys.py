@@ -137,15 +137,19 @@ def _of_pem(data: bytes, where: str, expected: "Key | None") -> "Signer":
     if expected is not None and not isinstance(expected, SSlibKey):
         raise PvError(f"a private key in PEM is no half of a key of kind {expected.keytype}", where=where)
     try:
-        return CryptoSigner(load_pem_private_key(data, password=None), expected)
+        signer = CryptoSigner(load_pem_private_key(data, password=None))
+        own = signer.public_key
+        if expected is None:
+            return signer
+        if (own.keytype, own.keyval) == (expected.keytype, expected.keyval):
+            return CryptoSigner(load_pem_private_key(data, password=None), expected)
     except TypeError:
         hint = f"keep it unencrypted where only you can read it, or in {VARIABLE}"
         raise PvError("the private key is encrypted, and pv asks for no passphrase", where=where, hint=hint) from None
-    except (ValueError, UnsupportedAlgorithm, Error) as error:
-        if expected is not None and "match" in str(error):
-            raise PvError("is not the private half of --public-key", where=where) from None
+    except (ValueError, UnsupportedAlgorithm, Error):
         hint = "`pv evidence keygen FILE` writes one; FILE.pub is the public half, which signs nothing"
         raise PvError("holds no private key in PEM that can sign", where=where, hint=hint) from None
+    raise PvError("is not the private half of --public-key", where=where)
 
 
 def _of_uri(uri: str, expected: "Key | None") -> "Signer":

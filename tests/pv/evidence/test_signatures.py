@@ -18,6 +18,7 @@ from pv.evidence.recording import keep
 from pv.evidence.signatures import signature_name, signed_of
 from pv.evidence.signing import sign
 from pv.outcome import Outcome
+from pv.project import Project
 from pv.status import as_text, exit_code, survey
 from pv.words import Level
 from tests.pv.evidence.test_folder import BASE
@@ -324,3 +325,11 @@ def test_an_envelope_says_which_run_it_is_about_and_who_signed(tmp_path):
     assert (signed.run, signed.keyids) == (path.name[:64], (public_key(tmp_path / "ci.pub").keyid,))
     with pytest.raises(PvError, match=r"^is no signature"):
         signed_of(path.read_bytes(), "x")
+
+
+def test_the_rules_about_levels_believe_what_is_signed_too(tmp_path):
+    config = proven(tmp_path)
+    _, contract = project(tmp_path, **{"pyproject.toml": KEYS})
+    assert Project(config).rows(contract)[0].earned.level is Level.UNTESTED
+    signature(config)
+    assert Project(config).rows(contract)[0].earned.level is Level.DISCHARGED

@@ -146,3 +146,11 @@ def test_signatures_are_taken_over_with_the_runs(place):
 def test_verify_says_which_runs_nobody_signed(place, capsys):
     assert main(["evidence", "verify", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"][0].startswith("3 of 3 runs are not signed by a trusted key")
+
+
+def test_a_run_that_changes_while_it_is_signed_is_not_signed(place):
+    found = read(place / "evidence")
+    head = found.chain.heads[0]
+    (place / "evidence" / "_runs" / f"{head}.json").write_bytes(b"{}")
+    with pytest.raises(PvError, match=r"was changed while it was signed\n"):
+        sign(found, head, signer_of(str(place / "ci"), None))
