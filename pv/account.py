@@ -17,6 +17,7 @@ class Account:
     """The state of one trial.
 
     mutant     'module:function' of the planted defect, or None; a falsifier that knew it could be red for that alone
+    artifacts  sizes of the outputs that are to be kept; keeping: the folder that they are put into, if any
     falsified  message of the first comparison that failed
     invalid    why the trial shows nothing, whatever its comparisons said
     thread     in which the falsifier is called; voices: those in which it compared
@@ -27,6 +28,8 @@ class Account:
     comparisons: int = 0
     observations: dict[str, Json] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, int] = field(default_factory=dict)
+    keeping: Path | None = None
     oracle_used: tuple[str, str] | None = None
     falsified: str | None = None
     invalid: str | None = None
@@ -50,8 +53,8 @@ class Account:
 _accounts: "weakref.WeakKeyDictionary[Any, Account]" = weakref.WeakKeyDictionary()
 
 
-def open_account(trial: Any, mutant: str | None) -> None:
-    _accounts[trial] = Account(mutant=mutant)
+def open_account(trial: Any, mutant: str | None, keeping: Path | None) -> None:
+    _accounts[trial] = Account(mutant=mutant, keeping=keeping)
 
 
 def account_of(trial: Any) -> Account:

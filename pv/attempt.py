@@ -4,6 +4,7 @@ import shutil
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pv.account import Account, account_of
@@ -42,6 +43,7 @@ class Task:
     """What is called, and how.
 
     skips    exceptions beside Skipped that mean SKIPPED
+    keeping  the folder for outputs that are to be kept, by digest; None where nothing keeps them
     passing  exceptions that are none of the falsifier's: they pass through, once the mutant is taken out
     """
 
@@ -54,13 +56,15 @@ class Task:
     config: Config
     skips: Kinds
     passing: Kinds
+    keeping: Path | None = None
 
 
 def attempt(task: Task) -> Attempt:
     """Call the falsifier once, the mutant planted around it, in a fresh trial."""
     planned, module = task.planned, task.planned.falsifier.partition(":")[0]
     mutant = f"{module}:{planned.mutant}" if planned.mutant else None
-    trial = Trial(seed=task.seed, model=task.model, mutant=mutant, limit=task.limit)
+    keeping = None if mutant else task.keeping
+    trial = Trial(seed=task.seed, model=task.model, mutant=mutant, limit=task.limit, keeping=keeping)
     account = account_of(trial)
     try:
         with executing(module, task.config, task.model) as watch, warnings.catch_warnings():

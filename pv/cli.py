@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "ledger": ("pv.commands.ledger", "show levels with their evidence, what moved them, and milestones"),
         "gate": ("pv.commands.gate", "reject what a branch would take away from the ledger"),
         "promote": ("pv.commands.promote", "write earned levels into contracts"),
-        "evidence": ("pv.commands.evidence", "verify, unite and tidy recorded evidence"),
+        "evidence": ("pv.commands.evidence", "verify, unite, tidy and sign recorded evidence"),
         "replay": ("pv.commands.replay", "make the trial of a record again"),
         "coverage": ("pv.commands.coverage", "show which obligations are tested, by id"),
         "obligations": ("pv.commands.obligations", "list proof obligations and what tries to break them"),

@@ -6,6 +6,8 @@ evidence = "evidence"               # folder of statements
 models = "models/registry.yaml"     # models by name; none by default
 milestones = "milestones.yaml"      # goals of the project, see pv.milestones; none by default
 first-party = ["mypackage"]         # packages whose code counts as ours; default: those in the root and in src/
+trusted-keys = ["keys/ci.pub"]      # public keys; without a signature by one of them a run supports nothing
+store = "s3://bucket/prefix"        # where the artifacts lie that trials keep, see pv.evidence.store; none by default
 
 What [tool.pv.severity], [[tool.pv.suppress]] and baseline hold is read by pv.settings.
 """
@@ -20,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pv.errors import PvError
-from pv.paths import PATHS, as_written, path_of
+from pv.paths import PATHS, as_written, path_of, store_of, trusted_keys_of
 
 if TYPE_CHECKING:
     from pv.yaml_loader import Document
 
-KEYS = (*PATHS, "first-party", "severity", "suppress")
+KEYS = (*PATHS, "first-party", "severity", "suppress", "trusted-keys", "store")
 ENTRY = "an entry has about, licence, sha256, size, and either file or pypi: {requirement, member}"
 
 
@@ -37,6 +39,8 @@ class Config:
     milestones   the file of goals, or None where the project has none
     first_party  names of top-level packages and modules
     scripts      the project's console scripts: (command, module)
+    trusted_keys  files of public keys, or none where any run is believed
+    store        URL of the folder of artifacts, without a slash at its end; None where none are kept
     """
 
     root: Path
@@ -46,6 +50,8 @@ class Config:
     milestones: Path | None = None
     first_party: tuple[str, ...] = ()
     scripts: tuple[tuple[str, str], ...] = ()
+    trusted_keys: tuple[Path, ...] = ()
+    store: str | None = None
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -145,6 +151,8 @@ def config_of(root: Path, content: dict[str, Any]) -> Config:
         scripts=tuple(
             sorted((name, target.partition(":")[0]) for name, target in scripts.items() if isinstance(target, str))
         ),
+        trusted_keys=trusted_keys_of(table["trusted-keys"], root) if "trusted-keys" in table else (),
+        store=store_of(table["store"], root) if "store" in table else None,
     )
 
 

@@ -70,8 +70,9 @@ def gate(ref: str, here: Path) -> Verdict:
     config = find(here)
     top = git.root(config.root)
     base = git.merge_base(top, git.commit(top, ref), git.commit(top, "HEAD"))
-    head = survey(config)
     with version_at(base, config.root) as version:
+        # A branch cannot say itself whom to trust: a key that it adds counts from its merge on.
+        head = survey(replace(config, trusted_keys=version.config.trusted_keys or config.trusted_keys))
         old = survey(version.config)
         files = digests(version.config.evidence)
         changes = _changes(config, version, base)

@@ -1,6 +1,8 @@
 """What a trial measured, as the JSON that evidence holds: short, for a reader."""
 
 import math
+import os
+import tempfile
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -27,6 +29,13 @@ def bytes_of(value: Any, name: str) -> bytes:
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError(f"output {name!r} is {type(value).__name__}: pass bytes, a path or an array")
     return bytes(value)
+
+
+def put_aside(data: bytes, path: Path) -> None:
+    """Write a file in one step: another trial may put the same aside."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as stream:
+        stream.write(data)
+    os.replace(stream.name, path)
 
 
 def _json(value: Any, name: str) -> Json:

@@ -1,6 +1,7 @@
 """The paths that the settings of a project name: what can be one, and which of them must be there."""
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import date, time
 from pathlib import Path
@@ -53,3 +54,33 @@ def _near(root: Path, name: str) -> str:
     if close:
         return f"did you mean {os.path.join(parent, close[0])!r}?"
     return "it is looked for from the folder of pyproject.toml: mend the path, or make what it names"
+
+
+def trusted_keys_of(value: object, root: Path) -> tuple[Path, ...]:
+    """What [tool.pv] trusted-keys holds: files of public keys. PvError for anything but paths, each once.
+
+    An empty list is refused: it could mean that nobody is trusted, or everybody.
+    """
+    if not isinstance(value, list) or not value:
+        where = str(root / "pyproject.toml")
+        what = f"[tool.pv] trusted-keys must be a list of files of public keys, not {as_written(value)}"
+        raise PvError(what, where=where, hint='trusted-keys = ["keys/ci.pub"]; leave it out to ask for no signatures')
+    paths = [path_of("trusted-keys", one, root) for one in value]
+    for number, path in enumerate(paths):
+        if path in paths[:number]:
+            raise PvError(f"[tool.pv] trusted-keys names {path} twice", where=str(root / "pyproject.toml"))
+    return tuple(paths)
+
+
+def store_of(value: object, root: Path) -> str:
+    """What [tool.pv] store holds: the URL of a folder for artifacts. PvError for what is none, or holds a password."""
+    where = str(root / "pyproject.toml")
+    hint = "store = 's3://bucket/prefix' or 'file:///a/folder'"
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9+.-]*://\S*[^\s/]/*", value):
+        raise PvError(f"[tool.pv] store must be a URL, not {as_written(value)}", where=where, hint=hint)
+    if "@" in value.partition("://")[2].partition("/")[0]:  # not shown: it may hold a password
+        told = "leave user and password to the environment, as the store's library reads them"
+        raise PvError("[tool.pv] store must not name a user or a password", where=where, hint=told)
+    if value.startswith("file://") and not value.startswith("file:///"):
+        raise PvError(f"[tool.pv] store must be an absolute path, not {as_written(value)}", where=where, hint=hint)
+    return value.rstrip("/")

@@ -65,7 +65,7 @@ class Project:
     def _evidence(self) -> "Evidence":
         from pv.evidence.folder import read
 
-        return read(self.config.evidence)
+        return read(self.config.evidence, trusted=self.config.trusted_keys)
 
 
 def project_around(folder: Path) -> Project:

@@ -19,6 +19,9 @@ from pv.rules import check
 from pv.runner import Result, run
 from pv.statement import Record, statement
 
+KEEPING = pytest.StashKey[Path]()
+"""Of a run that records: the folder in which trials leave the outputs that the project's store is to keep."""
+
 
 class NotSupported(Exception):  # noqa: N818  (how an item tells pytest that it failed)
     """The trial does not speak for its test. The item's result says why."""
@@ -119,6 +122,7 @@ class TrialItem(ContractItem):
             skips=(pytest.skip.Exception,),
             passing=(KeyboardInterrupt, pytest.fail.Exception),  # the latter is how a timeout ends a test
             twice=self.config.getoption("--record"),
+            keeping=self.config.stash.get(KEEPING, None) if self.parent.project.store else None,
         )
         self.earlier.append(result.record)
         record = united(self.earlier)

@@ -5,6 +5,8 @@ Under xdist the workers make the trials and send what they saw with their report
 
 import json
 import os
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,10 +20,12 @@ from pv.canonical import encode
 from pv.config import Config, find, locate, registered
 from pv.contract import read_contract
 from pv.errors import PvError
+from pv.evidence.artifacts import keep_artifacts
 from pv.evidence.recording import keep
+from pv.evidence.store import open_store
 from pv.git import state
 from pv.outcome import OBSERVED, Outcome, supports
-from pv.pytest_items import ContractFile, TrialItem, shorter, united, verdict
+from pv.pytest_items import KEEPING, ContractFile, TrialItem, shorter, united, verdict
 from pv.statement import ModelSubject, OracleSubject, Record, statement_bytes
 from pv.walk import SUFFIXES, is_contract, is_yaml
 
@@ -50,6 +54,8 @@ class Falsification:
         self.seen: dict[str, Seen] = {}
         self.broken: dict[str, str] = {}  # nodes that failed without a record, and the first line of why
         self.recorded: list[str] = []  # lines of the summary
+        if config.getoption("--record"):
+            self._prepare_keeping()
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             if not self.project.contracts.is_dir():
                 raise PvError(
@@ -58,6 +64,21 @@ class Falsification:
                     hint="name the contracts, or their folder: [tool.pv] contracts = .. in pyproject.toml",
                 )
             config.args = [str(self.project.contracts)]
+
+    def _prepare_keeping(self) -> None:
+        """Make the folder for artifacts. PvError, before anything is tried, where the store cannot be used at all."""
+        if self.is_worker:
+            self.config.stash[KEEPING] = Path(self.config.workerinput["pv_keeping"])  # type: ignore[attr-defined]
+            return
+        if self.project.store:
+            open_store(self.project.store)
+        folder = tempfile.mkdtemp(prefix="pv-artifacts-")
+        self.config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        self.config.stash[KEEPING] = Path(folder)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["pv_keeping"] = str(self.config.stash.get(KEEPING, ""))
 
     # collection
 
@@ -172,6 +193,8 @@ class Falsification:
                 if changed := _changed(record, today[path, record.test], project):
                     raise PvError(f"{changed} changed while the trials ran")
                 statement_bytes(record)
+                if record.artifacts and project.store:
+                    keep_artifacts(record, project.store, self.config.stash[KEEPING])
             except PvError as error:
                 self.unwritten += 1
                 yield f"{node}: not recorded: {self._relative(error)}"

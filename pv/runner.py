@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pv.attempt import Attempt, Kinds, Task, attempt, spoiled, told
 from pv.binding import Binding, Planned, seed_of
@@ -37,6 +38,7 @@ def run(
     skips: Kinds = (),
     passing: Kinds = (KeyboardInterrupt,),
     twice: bool = False,
+    keeping: Path | None = None,
 ) -> Result:
     """Make one trial and say what came of it.
 
@@ -44,6 +46,7 @@ def run(
     seed   instead of the trial's own
     skips  exceptions beside Skipped that mean SKIPPED; passing: those that are no outcome, as of a run that is stopped
     twice  also try a SURVIVED without a mutant again: another outcome, number of comparisons or observation is FLAKY
+    keeping  the folder for outputs that are to be kept, by digest; None where nothing keeps them
 
     A FALSIFIED without a mutant is tried again at once with the same seed: anything but the same message is FLAKY.
     What passes through does so when every mutant is taken out.
@@ -76,6 +79,7 @@ def run(
             config=config,
             skips=skips,
             passing=passing,
+            keeping=keeping,
         )
         made = _tried(task, twice=twice)
         try:
@@ -151,6 +155,7 @@ def _record(binding: Binding, planned: Planned, seed: int, made: Attempt) -> Rec
         comparisons=trial.comparisons if trial else 0,
         observations={name: told(value, trial) for name, value in trial.observations.items()} if trial else {},
         outputs=trial.outputs if trial else {},
+        artifacts=trial.artifacts if trial and not planned.mutant else {},  # nobody asks for a defect's output
         claim=binding.claim,
         code=binding.code[planned.falsifier],
         environment=_environment(),

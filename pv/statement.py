@@ -54,6 +54,7 @@ class Record:
     message       what was seen when the promise broke; empty for SURVIVED
     comparisons   how many comparisons the trial made
     outputs       by name, sha256 of what the engine put out: equal on two machines, they show that it is reproducible
+    artifacts     by name, bytes in each of the outputs that are to be kept in a store
     claim, code   sha256 of what is promised and of the falsifier's import closure, see pv.binding
     packages      by top-level package, sha256 of its part of that closure
     environment   facts of the machine and versions of the arithmetic, see `environment()`
@@ -72,6 +73,7 @@ class Record:
     comparisons: int
     observations: Mapping[str, Json] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, int] = field(default_factory=dict)
     claim: str
     code: str
     packages: Mapping[str, str] = field(default_factory=dict)
@@ -175,6 +177,7 @@ def _statement(record: Record) -> dict[str, Any]:
                 "code": record.code,
                 "packages": dict(record.packages),
                 "environment": dict(record.environment),
+                **({"artifacts": dict(record.artifacts)} if record.artifacts else {}),
             },
         },
     }
@@ -249,6 +252,8 @@ def _record(value: Any) -> Record:
         and type(record.comparisons) is int
         and record.comparisons >= 0
         and isinstance(record.observations, dict)
+        and all(type(size) is int and size >= 0 for size in record.artifacts.values())
+        and record.artifacts.keys() <= record.outputs.keys()
         and (record.role != "algorithm" or record.model is None)
     )
     if not right:

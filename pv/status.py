@@ -83,7 +83,7 @@ def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
     files, unsearched = contract_files(config, paths)
     contracts, problems = _contracts(files)
     with burst():
-        evidence = read(config.evidence)
+        evidence = read(config.evidence, trusted=config.trusted_keys)
         rows = [row_of(contract, test, config, evidence) for contract in contracts for test in contract.tests]
     return Survey(
         root=config.root,

@@ -39,7 +39,7 @@ from pv.comparing import (
     require_two,
     show,
 )
-from pv.observation import bytes_of, observation
+from pv.observation import bytes_of, observation, put_aside
 from pv.patching import patched as patched
 from pv.planted import Finished as Finished
 from pv.planted import start
@@ -84,10 +84,16 @@ class Trial:
     __slots__ = ("__weakref__", "_limit", "_model", "_seed")
 
     def __init__(
-        self, *, seed: int, model: ModelFile | None = None, mutant: str | None = None, limit: float | None = None
+        self,
+        *,
+        seed: int,
+        model: ModelFile | None = None,
+        mutant: str | None = None,
+        limit: float | None = None,
+        keeping: Path | None = None,
     ) -> None:
         self._seed, self._model, self._limit = seed, model, limit
-        open_account(self, mutant)
+        open_account(self, mutant, keeping)
 
     @property
     def seed(self) -> int:
@@ -122,6 +128,11 @@ class Trial:
     @property
     def outputs(self) -> dict[str, str]:
         return dict(account_of(self).outputs)
+
+    @property
+    def artifacts(self) -> dict[str, int]:
+        """Sizes in bytes of the outputs that are to be kept."""
+        return dict(account_of(self).artifacts)
 
     @property
     def oracle_used(self) -> tuple[str, str] | None:
@@ -255,17 +266,30 @@ class Trial:
             raise TypeError("observe() needs the name of what was measured")
         account_of(self).observations[name] = observation(value, name)
 
-    def output(self, name: str, value: "bytes | bytearray | memoryview | Path | np.ndarray[Any, Any]") -> None:
+    def output(
+        self,
+        name: str,
+        value: "bytes | bytearray | memoryview | Path | np.ndarray[Any, Any]",
+        *,
+        keep: bool = False,
+    ) -> None:
         """Keep the sha256 of something that the engine put out: bytes, a file, or the bytes of an array.
 
         Outputs are what two machines have to agree in for DISCHARGED without an oracle. A name stands for one output.
+
+        keep  when the trial is recorded, put the bytes themselves into the project's store, if it has one
         """
         if not isinstance(name, str) or not name:
             raise TypeError("output() needs the name of what was put out")
-        outputs = account_of(self).outputs
-        if name in outputs:
+        account = account_of(self)
+        if name in account.outputs:
             raise TypeError(f"output {name!r} stands already: give each output a name of its own")
-        outputs[name] = hashlib.sha256(bytes_of(value, name)).hexdigest()
+        data = bytes_of(value, name)
+        digest = account.outputs[name] = hashlib.sha256(data).hexdigest()
+        if keep:
+            account.artifacts[name] = len(data)
+            if account.keeping:
+                put_aside(data, account.keeping / digest)
 
     def skip(self, reason: str) -> NoReturn:
         """End the trial as SKIPPED. A skip supports no level."""

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from securesystemslib import dsse, signer
 
+import pv.evidence.signing
 import pv.gate
 import pv.ledger
 import pv.promote
@@ -26,7 +28,7 @@ from pv.evidence.machine import Machine
 from pv.evidence.run import Run, run_bytes, run_digest
 from pv.statement import Record
 
-LOADED = (np, pv.pytest_session, pv.gate, pv.ledger, pv.promote, pv.replay)
+LOADED = (np, dsse, signer, pv.evidence.signing, pv.pytest_session, pv.gate, pv.ledger, pv.promote, pv.replay)
 """Imported before pytester remembers which modules there are: what a run inside imports is taken out behind it."""
 
 ARM = Machine(cores=("0x41 8 0x3 0xd40 1",), cpu="Neoverse", architecture="aarch64", system="Linux")

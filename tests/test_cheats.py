@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pv.cli import main
 from pv.evidence.merging import merge
 from pv.evidence.recording import keep
 from tests.cheating import ARM, MUTANTS, Repository, on_arm, pv_trial, said
@@ -197,6 +198,46 @@ def _(repo: Repository) -> None:
     repo.record()
 
 
+@cheat("declare the falsifier async, so that it never runs", FALSIFY, r"ERRORED .*FALSIFY-SUM-002")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("def order(trial)", "async def order(trial)"))
+
+
+@cheat("be red for every mutant because it is one", FALSIFY, r"ERRORED .*FALSIFY-SUM-002")
+def _(repo: Repository) -> None:
+    peek = "    if trial.mutant:\n        trial.equal(1, 2, 'caught')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{peek}"))
+
+
+@cheat("set the number of comparisons by hand", FALSIFY, r"ERRORED .*FALSIFY-SUM-002")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    trial.comparisons = 9\n    return\n"))
+
+
+@cheat("replace the comparison itself", FALSIFY, r"changed Trial\.equal, with which it is judged")
+def _(repo: Repository) -> None:
+    patch = "    type(trial).equal = lambda *args: None\n    trial.equal(1, 2, 'x')\n    trial.check(True, 'y')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{patch}"))
+
+
+@cheat("compare a value with itself", FALSIFY, r"ERRORED .*FALSIFY-SUM-002")
+def _(repo: Repository) -> None:
+    itself = "    data = [subject.checksum(b'ab')]\n    trial.equal(data, data, 'checksum')\n    return\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{itself}"))
+
+
+@cheat("end the process with exit code 0", FALSIFY, r"FALSIFY-SUM-002")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    sys.exit(0)\n"))
+
+
+@cheat("keep the expected values in a data file that no digest knows", FALSIFY, r"PV_DATA")
+def _(repo: Repository) -> None:
+    repo.write("expected.txt", "5")
+    read = "    with open('expected.txt') as stream:\n        trial.equal(int(stream.read()), 5, 'kept')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
 @cheat("let a conftest mark every trial as skipped", FALSIFY, r"nothing was executed, so nothing is shown")
 def _(repo: Repository) -> None:
     repo.write(
@@ -247,6 +288,61 @@ def _(repo: Repository) -> None:
     one = repo.evidence().records[place]
     shutil.rmtree(repo.folder)
     keep(repo.folder, [replace(one, seed=one.seed + 1)])
+
+
+# who vouches for it
+
+
+def signed(repo: Repository) -> None:
+    """From here on the base trusts one key, which signed its runs."""
+    main(["evidence", "keygen", "keys/ci"])
+    main(["evidence", "keygen", "keys/mine"])
+    repo.change("pyproject.toml", ("[tool.pv]\n", '[tool.pv]\ntrusted-keys = ["keys/ci.pub"]\n'))
+    main(["evidence", "sign", "--key", "keys/ci", "--all"])
+    repo.base = repo.commit()
+    assert main(["status", "--check"]) == 0
+
+
+@cheat(
+    "leave a run unsigned where keys are trusted", CHECK, r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UN"
+)
+def _(repo: Repository) -> None:
+    signed(repo)
+    repo.change("helper.py", ("'251'", "'251' "))
+    repo.record()
+
+
+@cheat("sign with a key that nobody trusts", CHECK, r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED")
+def _(repo: Repository) -> None:
+    signed(repo)
+    repo.change("helper.py", ("'251'", "'251' "))
+    repo.record()
+    main(["evidence", "sign", "--key", "keys/mine", "--all"])
+
+
+@cheat("trust a key of one's own", GATE, r"GATE-OVERCLAIM: .*earned UNTESTED")
+def _(repo: Repository) -> None:
+    signed(repo)
+    repo.change("helper.py", ("'251'", "'251' "))
+    repo.change("pyproject.toml", ('"keys/ci.pub"', '"keys/ci.pub", "keys/mine.pub"'))
+    repo.record()
+    main(["evidence", "sign", "--key", "keys/mine", "--all"])
+
+
+@cheat("trust everybody again", GATE, r"GATE-OVERCLAIM: .*earned UNTESTED")
+def _(repo: Repository) -> None:
+    signed(repo)
+    repo.change("helper.py", ("'251'", "'251' "))
+    repo.change("pyproject.toml", ('trusted-keys = ["keys/ci.pub"]\n', ""))
+    repo.record()
+
+
+@cheat("copy a signature from one run to another", VERIFY, r"_signatures/.*")
+def _(repo: Repository) -> None:
+    signed(repo)
+    repo.record()
+    (old,) = (repo.folder / "_signatures").iterdir()
+    shutil.copy(old, old.with_name(f"{repo.head()[0]}.{old.name.partition('.')[2]}"))
 
 
 # the files of evidence

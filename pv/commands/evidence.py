@@ -1,4 +1,4 @@
-"""Verify, unite and tidy recorded evidence."""
+"""Verify, unite, tidy and sign recorded evidence."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pv.commands import evidence_artifacts, evidence_keygen, evidence_sign
 from pv.commands.output import show
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "gc", collect, "Remove records that no level of today rests on, and leave a statement that says so."
     )
     collecting.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+    for name, module in (
+        ("sign", evidence_sign),
+        ("keygen", evidence_keygen),
+        ("artifacts", evidence_artifacts),
+    ):
+        module.arguments(command(name, module.run, module.WORDS))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,13 +59,14 @@ def _folder(chosen: str | None) -> Path:
 
 
 def verify(args: argparse.Namespace) -> int:
+    from pv.config import find
     from pv.errors import PvError
     from pv.evidence.folder import read
 
     folder = _folder(args.folder)
     if not folder.is_dir() and not folder.is_symlink():
         raise PvError("no such folder: nothing was verified", where=str(folder), hint="pytest --falsify --record")
-    found = read(folder, remember=False)
+    found = read(folder, remember=False, trusted=() if args.folder else find(Path.cwd()).trusted_keys)
     print(_as_json(found)) if args.json else show(_as_text(found))
     if found.problems:
         return 1

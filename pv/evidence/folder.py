@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from pv.evidence.shelf import (
     statement_of,
     unpack_runs,
 )
+from pv.evidence.signatures import SIGNATURES, judged
 from pv.evidence.unfinished import PENDING, listed_by
 from pv.processes import available, shared
 from pv.statement import Problem, Record
@@ -89,12 +90,15 @@ class Evidence:
         return [problem for problem in self.problems if problem.path.startswith(homes)]
 
 
-def read(folder: Path, *, remember: bool = True) -> Evidence:
+def read(folder: Path, *, remember: bool = True, trusted: Sequence[Path] = ()) -> Evidence:
     """Everything below the evidence folder. A missing folder holds no evidence.
+
+    PvError for a file of `trusted` that is no public key, and where signatures cannot be verified at all.
 
     Unfinished temporary files of a killed run (`.*.part`) are passed over.
 
     remember  believe and keep the index of what was read before; without it every byte is read
+    trusted   files of public keys: a run is believed if one of them signed it; without any, every run is
     """
     problems: list[Problem] = []
     homes: dict[str, Stamps] = {}
@@ -103,7 +107,7 @@ def read(folder: Path, *, remember: bool = True) -> Evidence:
     else:
         homes = dict(_homes(folder, problems))
     index = open_index(folder) if remember and homes else None
-    stamps = homes.pop(RUNS, ())
+    stamps, signatures = homes.pop(RUNS, ()), homes.pop(SIGNATURES, ())
     runs, unfinished = _runs(folder, stamps, problems, index)
     shelves = _shelves(folder, homes, index)
     if index:
@@ -113,15 +117,16 @@ def read(folder: Path, *, remember: bool = True) -> Evidence:
     unreadable = {Path(problem.path).relative_to(folder).as_posix() for problem in problems}
     found = chain(runs, facts, unreadable, {place for places in unfinished.values() for place in places})
     broken = [Problem(path=str(folder / problem.path), why=problem.why) for problem in found.problems]
+    signed = judged(folder, [name for name, *_ in signatures], found.runs, trusted)
     notes = [f"{place} was left by a run that was interrupted: recording again completes it" for place in unfinished]
     return Evidence(
         folder=folder,
         shelves=shelves,
         facts=facts,
         chain=found,
-        problems=(*sorted(problems, key=lambda problem: problem.path), *broken),
-        notes=tuple(notes),
-        believed=frozenset(runs),
+        problems=(*sorted(problems, key=lambda problem: problem.path), *broken, *signed.problems),
+        notes=(*notes, *signed.notes),
+        believed=signed.believed,
     )
 
 
@@ -130,8 +135,8 @@ def _homes(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Stamps]
     for name, inside in _entries(str(folder), problems):
         if inside is None:
             problems.append(Problem(path=f"{folder}/{name}", why=NO_STATEMENT))
-        elif name == RUNS:
-            yield RUNS, _stamps(f"{folder}/{RUNS}", problems)
+        elif name in (RUNS, SIGNATURES):
+            yield name, _stamps(f"{folder}/{name}", problems)
         else:
             for test, deeper in _entries(f"{folder}/{name}", problems):
                 if deeper is None:

@@ -8,6 +8,8 @@ from pv.errors import PvError
 from pv.evidence.chain import run_path
 from pv.evidence.folder import Evidence, read
 from pv.evidence.recording import complete_all, put
+from pv.evidence.signatures import SIGNATURES
+from pv.statement import make_folder, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,4 +67,19 @@ def _taken(folder: Path, evidence: Evidence) -> Merged:
         records += sum(not (folder / place).exists() for place in blobs)
         put(folder, (evidence.folder / run_path(digest)).read_bytes(), blobs)
         runs += 1
+    _take_signatures(folder, evidence)
     return Merged(source=evidence.folder, runs=runs, records=records)
+
+
+def _take_signatures(folder: Path, evidence: Evidence) -> None:
+    """Copy the signatures that are not there; they were found whole, and whom to trust each project says itself."""
+    for source in sorted((evidence.folder / SIGNATURES).glob("[0-9a-f]*.json")):
+        target = folder / SIGNATURES / source.name
+        if target.parent.is_symlink() or target.is_symlink():
+            raise PvError("is a symbolic link: evidence is never written through one", where=str(target))
+        if not target.exists():
+            try:
+                make_folder(target.parent)
+                write_atomically(target, source.read_bytes())
+            except OSError as error:
+                raise PvError(f"the signature cannot be taken over: {error.strerror}", where=str(target)) from None

@@ -90,6 +90,18 @@ def test_a_repository_that_never_heard_of_pv_gets_defaults(tmp_path):
         ('models = ""', r"\[tool\.pv\] models must be a path, not ''$"),
         ('first-party = "lib"', r"\[tool\.pv\] first-party must be a list of names of top-level packages, not 'lib'$"),
         ('first-party = ["a.b"]', r"\[tool\.pv\] first-party must be a list"),
+        (
+            "trusted-keys = []",
+            r"trusted-keys must be a list of files of public keys, not \[\]\n  hint: trusted-",
+        ),
+        ('trusted-keys = "k"', r"\[tool\.pv\] trusted-keys must be a list of files of public keys, not 'k'\n"),
+        ("trusted-keys = [1]", r"\[tool\.pv\] trusted-keys must be a path, not 1$"),
+        ('trusted-keys = ["k", "./k"]', r"\[tool\.pv\] trusted-keys names .*/k twice$"),
+        ("store = 1", r"\[tool\.pv\] store must be a URL, not 1\n  hint: store = "),
+        ('store = "a/folder"', r"\[tool\.pv\] store must be a URL, not 'a/folder'\n"),
+        ('store = "file:///"', r"\[tool\.pv\] store must be a URL, not 'file:///'\n"),
+        ('store = "file://a/folder"', r"\[tool\.pv\] store must be an absolute path, not 'file://a/folder'\n"),
+        ('store = "sftp://me:secret@host/x"', r"\[tool\.pv\] store must not name a user or a password\n  hint: leave"),
         ("contracts = ", r"pyproject\.toml: cannot be read: Invalid value"),
     ],
 )
@@ -235,3 +247,10 @@ def test_a_link_that_leads_to_itself_lies_in_the_project_around_it(tmp_path):
     project(tmp_path, "[tool.pv]\n")
     (tmp_path / "loop").symlink_to("loop")
     assert find(tmp_path / "loop").root == tmp_path
+
+
+def test_trusted_keys_and_a_store_are_read(tmp_path):
+    table = '[tool.pv]\ntrusted-keys = ["keys/ci.pub", "old.pub"]\nstore = "s3://bucket/prefix/"\n'
+    config = project(tmp_path, table)
+    assert config.trusted_keys == (tmp_path / "keys/ci.pub", tmp_path / "old.pub")
+    assert config.store == "s3://bucket/prefix"

@@ -7,6 +7,7 @@ flag, add a line to DEMONSTRATIONS; the files are those of `material`.
 
 import argparse
 import functools
+import hashlib
 import json
 import os
 import shlex
@@ -20,12 +21,16 @@ import pytest
 
 from pv.binding import bind
 from pv.cli import build_parser
+from pv.evidence.keys import make_pair
 from pv.evidence.recording import keep
 from pv.measure import SHARE
 from tests.pv.test_binding import project, recorded
 from tests.pv.test_git import commit, run
 from tests.pv.verdicts import ERROR, GOOD, WARNING
 
+DIGEST = hashlib.sha256(b"kept").hexdigest()
+DAMAGED = hashlib.sha256(b"lost").hexdigest()
+"""Of two artifacts, the second of which has other bytes in the store."""
 DEMONSTRATIONS = {
     "--version": ("explain", "--version"),
     "validate paths": ("validate more/good.yaml", "validate more/bad.yaml"),
@@ -69,6 +74,17 @@ DEMONSTRATIONS = {
     "replay evidence": ("replay RECORD-1", "replay RECORD-2"),
     "promote paths": ("promote", "promote contracts/over-v1.yaml"),
     "promote --write": ("promote", "promote --write"),
+    "evidence sign runs": ("evidence sign --key ci --all", "evidence sign --key ci <run>"),
+    "evidence sign --all": ("evidence sign --key ci", "evidence sign --key ci --all"),
+    "evidence sign --key": ("evidence sign --key ci", "evidence sign --key next"),
+    "evidence sign --public-key": ("evidence sign --key ci", "evidence sign --key ci --public-key named.json"),
+    "evidence keygen file": ("evidence artifacts", "evidence keygen new"),
+    "evidence artifacts --verify": ("evidence artifacts", "evidence artifacts --verify"),
+    "evidence artifacts --fetch": ("evidence artifacts", f"evidence artifacts --fetch {DIGEST} --output out"),
+    "evidence artifacts --output": (
+        f"evidence artifacts --fetch {DIGEST} --output out",
+        f"evidence artifacts --fetch {DIGEST} --output other",
+    ),
     "coverage paths": ("coverage", "coverage contracts/over-v1.yaml"),
     "coverage --json": ("coverage", "coverage --json"),
     "coverage --min": ("coverage", "coverage --min 99"),
@@ -97,13 +113,20 @@ def material(tmp_path_factory):
     falsifiers += "def files(trial): ...\ndef same_as_zlib(trial): ...\n"
     config, contract = project(folder, **{"checks/sums.py": falsifiers})
     (first, *_) = recorded(bind(contract, contract.tests[0], config), config)
-    keep(config.evidence, [replace(first, observations={"seen": 1}), replace(first, claim="ab" * 32)])
+    artifacts = {"outputs": {"a": DIGEST, "b": DAMAGED}, "artifacts": {"a": 4, "b": 4}}
+    kept = replace(first, claim="ab" * 32, **artifacts)
+    keep(config.evidence, [replace(first, observations={"seen": 1}), replace(first, claim="ab" * 32), kept])
     for number, name in enumerate(("elsewhere", "farther")):
         keep(folder / name, [replace(first, claim=f"{number:064}")])
+    for digest in (DIGEST, DAMAGED):
+        (folder / "store/sha256" / digest[:2]).mkdir(parents=True)
+        (folder / "store/sha256" / digest[:2] / digest).write_bytes(b"kept")
+    keys = [make_pair(folder / name) for name in ("ci", "next")]
+    (folder / "named.json").write_text(json.dumps({**keys[0].to_dict(), "keyid": "ci"}))
     over = (folder / "contracts/checksum-v1.yaml").read_text().replace("T-", "O-").replace("PARTIAL", "DISCHARGED")
     texts = {
         "pyproject.toml": '[tool.pv]\nfirst-party = ["checks", "sums", "trials"]\nmodels = "models.yaml"\n'
-        'milestones = "goals.yaml"\nbaseline = "known.json"\n',
+        f'milestones = "goals.yaml"\nbaseline = "known.json"\nstore = "file://{folder}/store"\n',
         "known.json": '{"schema": "pv-baseline/1", "findings": [\n'
         '{"rule": "SCHEMA-001", "path": "more/good.yaml", "message": "mended", "count": 1}\n]}\n',
         "contracts/over-v1.yaml": over,
@@ -152,6 +175,7 @@ def outcome(line: str, material: Path, place: Path) -> tuple[object, ...]:
         for number in range(2 * SHARE):
             (place / "many" / f"{number}.yaml").write_text(GOOD)
     told = place.with_suffix(".json")
+    line = line.replace("<run>", min((material / "evidence/_runs").iterdir()).stem)
     for name, observations in (("RECORD-1", b'"observations":{}'), ("RECORD-2", b'"observations":{"seen":1}')):
         if name in line:
             (*_, file) = (file for file in place.glob("evidence/*/T-1/*") if _is_first(file.read_bytes(), observations))

@@ -31,7 +31,7 @@ def test_the_age_counts_whole_days(recorded, days):
 
 
 def test_a_line_has_the_level_its_evidence_its_age_and_the_machines(tmp_path):
-    entry, other = ledger.entries(survey(proven(tmp_path)), NOW + timedelta(days=3, minutes=1))
+    entry, other = ledger.entries(survey(proven(tmp_path)), NOW + timedelta(days=3, hours=1))
     assert (entry.contract, entry.test, entry.level, entry.machines) == ("checksum-v1", "T-1", "DISCHARGED", 1)
     assert len(entry.evidence) == 11
     assert entry.age_days == 3
@@ -47,7 +47,7 @@ def test_a_line_has_the_level_its_evidence_its_age_and_the_machines(tmp_path):
 
 def test_the_table_says_what_is_not_known_with_a_dash(tmp_path):
     found = survey(proven(tmp_path))
-    lines = ledger.as_text(found, NOW + timedelta(days=3, minutes=1)).splitlines()
+    lines = ledger.as_text(found, NOW + timedelta(days=3, hours=1)).splitlines()
     assert lines[0] == PLACE
     assert lines[1].split() == ["test", "level", "evidence", "recorded", "age", "machines", "why"]
     first = ledger.entries(found, NOW)[0]

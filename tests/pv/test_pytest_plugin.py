@@ -664,3 +664,62 @@ def test_a_contract_outside_belongs_to_its_own_project(
     result.assert_outcomes(passed=3)
     assert len(stranger.records()) == 3
     assert list(Path(away).iterdir()) == [away / "pytest.ini"]
+
+
+# artifacts
+
+HEAD = '    """The checksum is below 251."""\n'
+
+
+def keeping(stranger: Stranger, store: str) -> None:
+    """Let the promise put out something that is to be kept."""
+    stranger.change("attacks.py", HEAD, f'{HEAD}    trial.output("sum", b"%d" % subject.checksum(b"ab"), keep=True)\n')
+    stranger.write("pyproject.toml", f'[tool.pv]\nstore = "{store}"\n' if store else "[tool.pv]\n")
+
+
+def stored(stranger: Stranger) -> list[bytes]:
+    return [file.read_bytes() for file in (stranger.path / "store").rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")])
+def test_what_a_trial_keeps_lies_in_the_store_once_it_is_recorded(stranger: Stranger, workers: tuple[str, ...]) -> None:
+    keeping(stranger, f"file://{stranger.path}/store")
+    assert stranger.run("--falsify", *workers).ret == 0
+    assert stored(stranger) == []
+    assert stranger.run("--falsify", "--record", *workers).ret == 0
+    assert stored(stranger) == [b"195"]
+    found = read(stranger.path / "evidence")
+    assert found.problems == ()
+    assert [dict(record.artifacts) for record in found.records.values() if not record.mutant] == [{"sum": 3}]
+    assert [dict(record.artifacts) for record in found.records.values() if record.mutant] == [{}, {}]
+
+
+def test_without_a_store_only_the_digest_is_kept(stranger: Stranger) -> None:
+    keeping(stranger, "")
+    hidden = "    from pv.account import account_of\n    trial.check(account_of(trial).keeping is None, 'kept')\n"
+    stranger.change("attacks.py", HEAD, HEAD + hidden)
+    assert stranger.run("--falsify", "--record").ret == 0
+    (record,) = (record for record in read(stranger.path / "evidence").records.values() if not record.mutant)
+    assert (len(record.outputs["sum"]), record.artifacts) == (64, {"sum": 3})
+
+
+def test_a_trial_whose_artifact_does_not_arrive_is_not_recorded_and_the_others_are(stranger: Stranger) -> None:
+    keeping(stranger, f"file://{stranger.path}/store")
+    stranger.write("store", "a file where a folder should be")
+    result = stranger.run("--falsify", "--record")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            f"{NODE}[[]algorithm[]]: not recorded: file://*store/sha256/*: artifact 'sum': the store cannot be used: *",
+            "evidence: 2 recorded in evidence (2 new)",
+        ]
+    )
+
+
+def test_a_store_that_cannot_be_used_at_all_ends_the_run_before_it_begins(stranger: Stranger) -> None:
+    keeping(stranger, "nonsense://x")
+    result = stranger.run("--falsify", "--record")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: nonsense://x: [[]tool.pv[]] store cannot be used: *", "  hint: *"])
+    assert stranger.evidence() == {}
+    assert stranger.run("--falsify").ret == 0

@@ -1,6 +1,7 @@
 """The words in which a falsifier says what it saw."""
 
 import copy
+import hashlib
 import math
 import subprocess
 import sys
@@ -368,3 +369,20 @@ del one
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not Path(done.stdout.strip()).exists()
+
+
+def test_an_output_that_is_to_be_kept_lies_in_the_folder_under_its_digest(tmp_path):
+    array = np.arange(3, dtype="int16")
+    (tmp_path / "file").write_bytes(b"text")
+    for folder in (None, tmp_path / "kept"):
+        if folder:
+            folder.mkdir()
+        trial = Trial(seed=0, keeping=folder)
+        trial.output("bytes", b"abc", keep=True)
+        trial.output("file", tmp_path / "file", keep=True)
+        trial.output("array", array, keep=True)
+        trial.output("digest only", b"0123")
+        assert trial.artifacts == {"bytes": 3, "file": 4, "array": 12}
+    kept = {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()}
+    assert kept[trial.outputs["array"]] == b"<i2[3]" + array.tobytes()
+    assert kept == {hashlib.sha256(data).hexdigest(): data for data in (b"abc", b"text", b"<i2[3]" + array.tobytes())}
