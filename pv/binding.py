@@ -6,11 +6,11 @@ carry the digests of today. Both read them from here, so they cannot disagree.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pv.canonical import digest
-from pv.closure import code_digest
+from pv.closure import code_digest, package_digests
 from pv.config import Config, registered
 from pv.contract import TARGET, Contract, FalsificationTest
 from pv.errors import PvError
@@ -40,6 +40,7 @@ class Binding:
 
     planned  role by role: the trials of each model in the contract's order, then those of each mutant
     claim    sha256 of what is promised; code: by falsifier, sha256 of its import closure; models: by name
+    packages by falsifier, the digest of each first-party package's part of that closure
     limit    of the tolerance that the test states, or None
     """
 
@@ -49,6 +50,7 @@ class Binding:
     claim: str
     code: Mapping[str, str]
     models: Mapping[str, ModelSubject]
+    packages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limit: float | None = None
 
 
@@ -70,6 +72,7 @@ def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding
         planned=planned,
         claim=claim_digest(contract, test),
         code={falsifier: _code(falsifier, config, where) for falsifier in dict.fromkeys(p.falsifier for p in planned)},
+        packages={one: package_digests(one.partition(":")[0], config) for one in {plan.falsifier for plan in planned}},
         models={name: ModelSubject(name=name, sha256=model.sha256) for name, model in models.items()},
         limit=test.tolerance.limit if test.tolerance else None,
     )

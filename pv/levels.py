@@ -237,7 +237,9 @@ def _changed(binding: Binding, stale: list[Record]) -> str:
         if record.claim != binding.claim:
             reasons.add("claim changed")
         if record.code != binding.code.get(record.falsifier):
-            reasons.add("code changed")
+            today = binding.packages.get(record.falsifier, {})
+            changed = sorted(name for name in record.packages.keys() & today if record.packages[name] != today[name])
+            reasons.add("code changed" + (f" in {', '.join(changed)}" if changed else ""))
         if record.model != model:
             reasons.add("model changed")
         if not _has_own_seed(record):

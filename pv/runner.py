@@ -158,6 +158,7 @@ def _record(binding: Binding, planned: Planned, seed: int, made: Attempt) -> Rec
         artifacts=trial.artifacts if trial and not planned.mutant else {},  # nobody asks for a defect's output
         claim=binding.claim,
         code=binding.code[planned.falsifier],
+        packages=binding.packages.get(planned.falsifier, {}),
         environment=_environment(),
     )
 
