@@ -40,11 +40,14 @@ def _digest(path: Path) -> str:
 
 
 def lost_evidence(old: Mapping[str, str], new: Mapping[str, str], released: Collection[str]) -> list[tuple[str, str]]:
-    """Files that are gone or have other bytes, with which of the two; but for those whose digests were released."""
+    """Files that are gone or have other bytes, with which of the two; but for records whose places were released.
+
+    A run or a signature is no place of a record, so nothing excuses its loss.
+    """
     lost = []
     for name, digest in sorted(old.items()):
         if name not in new:
-            if digest not in released:
+            if name not in released:
                 lost.append((name, "gone"))
         elif new[name] != digest:
             lost.append((name, "changed"))
@@ -52,9 +55,12 @@ def lost_evidence(old: Mapping[str, str], new: Mapping[str, str], released: Coll
 
 
 def released(found: Evidence) -> frozenset[str]:
-    """The digests of the records that a release statement of the folder names: `pv evidence gc` took them out."""
-    runs = (run for run in found.chain.runs.values() if run.released)
-    return frozenset(Path(place).stem for run in runs for place in run.records)
+    """The places of records that a believed release names: `pv evidence gc` took them out.
+
+    What a release may name the chain has judged: records that a run lists, and none that speaks against its test.
+    """
+    runs = (run for digest, run in found.chain.runs.items() if run.released and digest in found.believed)
+    return frozenset(place for run in runs for place in run.records)
 
 
 def evidence(

@@ -53,6 +53,7 @@ class Falsification:
         self.files: list[ContractFile] = []
         self.seen: dict[str, Seen] = {}
         self.broken: dict[str, str] = {}  # nodes that failed without a record, and the first line of why
+        self.unmade: set[str] = set()  # nodes that somebody else skipped before their trial was made
         self.recorded: list[str] = []  # lines of the summary
         if config.getoption("--record"):
             self._prepare_keeping()
@@ -134,6 +135,8 @@ class Falsification:
             content = json.loads(sent)
             seen = self.seen.setdefault(report.nodeid, Seen(Path(content["path"]), content["planted"]))
             seen.records.append(_record(content["record"]))
+        elif report.skipped and "falsify" in report.keywords:
+            self.unmade.add(report.nodeid)
         elif report.failed and (
             "falsify" in report.keywords or any(f"{suffix}::" in report.nodeid.lower() for suffix in SUFFIXES)
         ):
@@ -159,7 +162,8 @@ class Falsification:
             return
         self.recorded = list(self._kept(exitstatus))
         if session.exitstatus == pytest.ExitCode.OK:
-            if any(_failed(record) for record in self._united().values()) or self.unwritten:
+            strict = self.config.getoption("--falsify-strict") and self.unmade
+            if any(_failed(record) for record in self._united().values()) or self.unwritten or strict:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a rerun may have told pytest that all is well
             elif not self._executed():
                 session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
@@ -256,6 +260,8 @@ class Falsification:
                     yield f"{record.outcome:<9} {node}: {_first(verdict(record, self.seen[node].planted))}"
             for node in errors:
                 yield f"{'BROKEN':<9} {node}: {self.broken[node]}"
+        if self.unmade:
+            yield f"{len(self.unmade)} skipped before they were tried, by a marker or a hook: {min(self.unmade)}"
         reasons = Counter(record.message for record in united.values() if record.outcome is Outcome.SKIPPED)
         for reason, number in sorted(reasons.items()):
             yield f"{number} skipped: {_first(reason)}"

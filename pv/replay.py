@@ -54,6 +54,8 @@ def replay(record: Record, config: Config, evidence: Evidence, place: str) -> Re
     """Make the trial of a record again, with its seed, model and mutant. PvError where it is not the trial of today."""
     from pv.runner import run
 
+    if place not in evidence.chain.listed:
+        raise PvError("is a record that no run lists: nobody vouches for what it says", where=place)
     contract, binding, planned = _today(record, config)
     _same_subjects(record, binding, planned, evidence, place)
     test = next(test for test in contract.tests if test.id == record.test)

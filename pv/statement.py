@@ -112,6 +112,7 @@ def environment() -> dict[str, str]:
 
     machine = this_machine()
     facts = {
+        "cores": ", ".join(machine.cores),
         "cpu": machine.cpu,
         "machine": machine.architecture,
         "python": platform.python_version(),

@@ -11,6 +11,7 @@ stated is the contract's own word, or null; earned and once are levels; counts a
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,9 +51,13 @@ class Row:
 
     @property
     def overclaimed(self) -> bool:
-        """Whether the contract states more than was earned. A word that is no level states nothing if unbound."""
+        """Whether the contract states more than was earned.
+
+        A word that is no level states nothing if unbound, unless a reader would take it for one: `DISCHARGED (twice)`.
+        """
         if self.stated is None:
-            return self.bound
+            word = unicodedata.normalize("NFKC", self.test.status or "").upper()
+            return self.bound or any(level in word for level in ("PARTIAL", "FUNCTIONAL", "DISCHARGED"))
         return self.stated.worth > self.earned.level.worth
 
     @property
@@ -78,12 +83,15 @@ class Survey:
     evidence: Evidence
 
 
-def survey(config: Config, paths: Sequence[Path] = ()) -> Survey:
-    """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path."""
+def survey(config: Config, paths: Sequence[Path] = (), *, remember: bool = True) -> Survey:
+    """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path.
+
+    remember  believe the index of evidence that was read before
+    """
     files, unsearched = contract_files(config, paths)
     contracts, problems = _contracts(files)
     with burst():
-        evidence = read(config.evidence, trusted=config.trusted_keys)
+        evidence = read(config.evidence, remember=remember, trusted=config.trusted_keys)
         rows = [row_of(contract, test, config, evidence) for contract in contracts for test in contract.tests]
     return Survey(
         root=config.root,
@@ -153,6 +161,10 @@ def _contracts(files: list[Path]) -> tuple[list[Contract], list[Problem]]:
         except PvError as error:
             problems.append(Problem(path=error.where or str(file), why=str(error.args[0])))
             continue
+        ids = [test.id for test in contract.tests]
+        if twice := next((name for name in ids if name and ids.count(name) > 1), None):
+            why = f"has two tests of the id {twice}: their evidence would be mixed"
+            problems.append(Problem(path=str(file), why=why))
         if contract.stem in contracts:
             other = contracts[contract.stem].path
             problems.append(Problem(path=str(file), why=f"has the same name as {other}: their evidence would be mixed"))

@@ -12,18 +12,23 @@ TOOLS = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini"}
 
 
 def undigested(module: str, executed: Iterable[str], config: Config) -> tuple[str, ...]:
-    """Of the files that were executed, the first-party ones outside the closure of `module`, relative to their source.
+    """Of the files that were executed, the project's own outside the closure of `module`, relative to the root.
+
+    A file below the root is the project's own, whether its package is called first-party or not: it could change and
+    nobody would notice. Not so what is installed there (site-packages), and what pytest itself runs (conftest.py).
 
     PvError as `closure`.
     """
     files, loose = closure(module, config), set()
     known = {*files, *(file.resolve() for file in files)}
+    inside = (f"{config.root}{os.sep}", f"{config.root.resolve()}{os.sep}")
     for name in executed:
-        if set(config.first_party).isdisjoint(name.replace(".", os.sep).split(os.sep)):
+        if os.path.isabs(name) and not name.startswith(inside):
             continue  # most files are of no interest, and a path takes time
-        places = {Path(os.path.abspath(name)), Path(name).resolve()}
-        if places.isdisjoint(known):
-            loose |= {place.relative_to(config.root).as_posix() for place in places if _is_ours(place, config)}
+        places = (Path(name).resolve(), Path(os.path.abspath(name)))
+        if known.isdisjoint(places):
+            ours = next((place for place in places if _is_ours(place, config)), None)
+            loose |= {ours.relative_to(config.root).as_posix()} if ours else set()
     return tuple(sorted(loose))
 
 
@@ -49,5 +54,8 @@ def undeclared(module: str, opened: Iterable[str], config: Config) -> tuple[str,
 
 
 def _is_ours(file: Path, config: Config) -> bool:
-    inside = [file.relative_to(source).parts for source in config.sources if file.is_relative_to(source)]
-    return any(parts and parts[0].partition(".")[0] in config.first_party for parts in inside)
+    if not file.is_relative_to(config.root) or not file.is_file():
+        return False
+    parts = file.relative_to(config.root).parts
+    installed = "site-packages" in parts or any(part.startswith(".") for part in parts)
+    return not installed and file.name != "conftest.py"

@@ -262,7 +262,7 @@ class Repository:
 
 def on_arm(record: Record) -> Record:
     """The record as another machine would have made it."""
-    there = {"cpu": ARM.cpu, "machine": ARM.architecture, "system": ARM.system}
+    there = {"cores": ARM.cores[0], "cpu": ARM.cpu, "machine": ARM.architecture, "system": ARM.system}
     return replace(record, environment={**record.environment, **there})
 
 

@@ -19,8 +19,14 @@ from tests.cheating import ARM, MUTANTS, Repository, on_arm, pv_trial, said
 
 ROOT = Path(__file__).parents[1]
 CHECK, VERIFY = ("status", "--check"), ("evidence", "verify")
-GATE, FALSIFY = ("gate", "--base", "BASE"), ("pytest",)
-COMMANDS = {CHECK: "pv status --check", VERIFY: "pv evidence verify", GATE: "pv gate", FALSIFY: "pytest --falsify"}
+GATE, FALSIFY, STRICT = ("gate", "--base", "BASE"), ("pytest",), ("pytest", "--falsify-strict")
+COMMANDS = {
+    CHECK: "pv status --check",
+    VERIFY: "pv evidence verify",
+    GATE: "pv gate",
+    FALSIFY: "pytest --falsify",
+    STRICT: "pytest --falsify",
+}
 
 
 @dataclass(frozen=True)
@@ -430,6 +436,51 @@ def _(repo: Repository) -> None:
     (repo.folder / place).unlink()
 
 
+@cheat("delete the newest run, and release what it listed", VERIFY, r"releases .*, which no run lists")
+def _(repo: Repository) -> None:
+    repo.break_and_record()
+    digest, run = repo.head()
+    for place in run.records:
+        if repo.evidence().chain.listed[place] == (digest,):
+            (repo.folder / place).unlink()
+    (repo.folder / "_runs" / f"{digest}.json").unlink()
+    gone = {**run.records, f"sum-v1/FALSIFY-SUM-001/{digest}.json": "FALSIFY-SUM-001[algorithm]"}
+    repo.put_run(replace(run, id="ab" * 16, records=gone, failed=frozenset(), released=True))
+
+
+@cheat("forge a second machine that differs in its cores alone", VERIFY, r"and it was on .*; x86_64; Linux; ")
+def _(repo: Repository) -> None:
+    digest, run = repo.head()
+    forged = replace(run.machine, cores=("GenuineIntel 6 1 1",))
+    repo.put_run(replace(run, id="cd" * 16, parents=(digest,), machine=forged))
+
+
+@cheat("state a level in other letters where nothing is bound", CHECK, r"FALSIFY-SUM-003 states DISCHARGED \(twice\)")
+def _(repo: Repository) -> None:
+    text = "- {id: FALSIFY-SUM-003, rule: r, prediction: 1 holds, if_fails: f, status: DISCHARGED (twice)}\n"
+    repo.contract(("verification_summary:", f"{text}verification_summary:"))
+
+
+@cheat("copy a test, so that it counts twice", CHECK, r"has two tests of the id FALSIFY-SUM-001")
+def _(repo: Repository) -> None:
+    repo.contract(("id: FALSIFY-SUM-002", "id: FALSIFY-SUM-001"))
+
+
+@cheat("take the code out of what counts as first-party", FALSIFY, r"the digest of attacks does not cover it")
+def _(repo: Repository) -> None:
+    repo.change("pyproject.toml", ('"helper", ', ""))
+
+
+@cheat("mark the trial that fails as skipped, under --falsify-strict", STRICT, r"skipped before they were tried")
+def _(repo: Repository) -> None:
+    repo.write(
+        "conftest.py",
+        "import pytest\ndef pytest_collection_modifyitems(items):\n"
+        "    for item in items:\n        if 'SUM-002' in item.name:\n"
+        "            item.add_marker(pytest.mark.skip(reason='later'))\n",
+    )
+
+
 @cheat("let a run say that a failed record passed", VERIFY, r"says of .* that it passed, and it failed")
 def _(repo: Repository) -> None:
     repo.break_and_record()
@@ -448,7 +499,9 @@ def _(repo: Repository) -> None:
     repo.put_run(replace(run, parents=(digest,)))
 
 
-@cheat("forge a second machine", VERIFY, r"that it was made on Neoverse, aarch64, Linux, and it was on")
+@cheat(
+    "forge a second machine", VERIFY, r"that it was made on Neoverse; aarch64; Linux; \S+ 8 \S+ \S+ 1, and it was on"
+)
 def _(repo: Repository) -> None:
     digest, run = repo.head()
     repo.put_run(replace(run, id="cd" * 16, parents=(digest,), machine=ARM))
@@ -493,8 +546,8 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Reposito
 
 
 def caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    if cheat.command == FALSIFY:
-        result = repo.record()
+    if cheat.command[0] == "pytest":
+        result = repo.record(*cheat.command[1:])
         return int(result.ret), result.stdout.str()
     return said(capsys, *(repo.base if word == "BASE" else word for word in cheat.command))
 
@@ -512,7 +565,7 @@ def test_nothing_is_caught_where_nobody_cheats(repo: Repository, capsys: pytest.
 def test_cheating_is_caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> None:
     cheat.do(repo)
     code, told = caught(repo, cheat, capsys)
-    assert code in ((1, 5) if cheat.command == FALSIFY else (1,)), told
+    assert code in ((1, 5) if cheat.command[0] == "pytest" else (1,)), told
     assert re.search(cheat.says, told), told
 
 

@@ -160,8 +160,11 @@ def collect(args: argparse.Namespace) -> int:
         return 2
     places = collecting.idle(found.evidence, {digest for row in found.rows for digest in row.earned.evidence})
     size = collecting.size(found.evidence.folder, places)
+    commit, dirty = git.state(config.root, apart=config.evidence)
+    if dirty and not args.dry_run:
+        print("pv: nothing is removed: commit first, or what the commit needs would go", file=sys.stderr)
+        return 2
     if not args.dry_run:
-        commit, dirty = git.state(config.root, apart=config.evidence)
         collecting.release(found.evidence, places, commit=commit, dirty=dirty)
     told = "would be removed" if args.dry_run else "removed"
     print(f"{len(places)} of {found.records} records {told}, {size} bytes")

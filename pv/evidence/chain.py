@@ -101,12 +101,16 @@ def _wrong_lists(
     """Records that are missing, or are not what their run says of them."""
     released = {place for run in runs.values() if run.released for place in run.records}
     failed = {place for run in runs.values() for place in run.failed}
+    listed = {place for run in runs.values() if not run.released for place in run.records}
     told: set[str] = set()
     for digest, run in runs.items():
         if run.released:
             for place in sorted(failed & run.records.keys() - records.keys()):
                 why = f"is missing: run {digest[:12]}.. released it, though it speaks against its test"
                 yield Problem(path=place, why=why)
+            for place in sorted(run.records.keys() - listed):
+                why = f"releases {place}, which no run lists: what it was nobody knows any more"
+                yield Problem(path=run_path(digest), why=why)
             continue
         for place in run.records:
             record = records.get(place)
@@ -127,7 +131,8 @@ def _disagreement(run: Run, place: str, record: Fact) -> str:
         told = ("passed", "failed")
         return f"that it {told[place in run.failed]}, and it {told[record.failed]}"
     machine = run.machine
-    if (record.cpu, record.architecture, record.system) != (machine.cpu, machine.architecture, machine.system):
-        told_here = f"{machine.cpu}, {machine.architecture}, {machine.system}"
-        return f"that it was made on {told_here}, and it was on {record.cpu}, {record.architecture}, {record.system}"
+    there = (machine.cpu, machine.architecture, machine.system, ", ".join(machine.cores))
+    here = (record.cpu, record.architecture, record.system, record.cores)
+    if here != there:
+        return f"that it was made on {'; '.join(there)}, and it was on {'; '.join(map(str, here))}"
     return ""

@@ -4,10 +4,11 @@ import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pv.errors import PvError
-from pv.evidence.chain import Chain, chain
+from pv.evidence.chain import Chain, chain, run_path
 from pv.evidence.index import Index, Stamps, open_index
 from pv.evidence.run import RUNS, Run, run_of
 from pv.evidence.shelf import (
@@ -119,6 +120,20 @@ def read(folder: Path, *, remember: bool = True, trusted: Sequence[Path] = ()) -
     broken = [Problem(path=str(folder / problem.path), why=problem.why) for problem in found.problems]
     signed = judged(folder, [name for name, *_ in signatures], found.runs, trusted)
     notes = [f"{place} was left by a run that was interrupted: recording again completes it" for place in unfinished]
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ahead = [digest for digest, run in found.runs.items() if run.time > tomorrow]
+    if ahead:
+        more = f", and {len(ahead) - 1} more" if ahead[1:] else ""
+        notes.append(f"{run_path(ahead[0])} is dated {found.runs[ahead[0]].time}, ahead of this machine's clock{more}")
+    if trusted:
+        unsigned = "released it, and no trusted key signed that"
+        broken += [
+            Problem(path=str(folder / place), why=f"is missing: run {digest[:12]}.. {unsigned}")
+            for digest, run in found.runs.items()
+            if run.released and digest not in signed.believed
+            for place in run.records
+            if place not in facts
+        ]
     return Evidence(
         folder=folder,
         shelves=shelves,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pv.errors import PvError
-from pv.evidence.chain import run_path
+from pv.evidence.chain import chain, run_path
 from pv.evidence.folder import Evidence, read
 from pv.evidence.recording import complete_all, put
 from pv.evidence.signatures import SIGNATURES
@@ -40,9 +40,15 @@ def merge(folder: Path, sources: Sequence[Path]) -> list[Merged]:
         found.append(verified(source))
         if not found[-1].chain.runs:
             raise PvError("holds no run of evidence", where=str(source), hint="name the folder that `_runs` lies in")
+    here = []
     if folder.is_dir():
         complete_all(folder)
-        verified(folder)
+        here = [verified(folder)]
+    runs = {digest: run for evidence in (*here, *found) for digest, run in evidence.chain.runs.items()}
+    facts = {place: fact for evidence in (*here, *found) for place, fact in evidence.facts.items()}
+    if broken := chain(runs, facts).problems:
+        why = f"{broken[0].why}: together they do not verify, and nothing was written"
+        raise BrokenEvidenceError(why, where=broken[0].path)
     return [_taken(folder, evidence) for evidence in found]
 
 

@@ -120,9 +120,11 @@ def runs_in(folder: Path) -> dict[str, Run]:
     """The readable run statements by digest; what is damaged is for `pv evidence verify` to say."""
     found = {}
     for path in (folder / RUNS).glob("*.json"):
+        if not HEX.fullmatch(path.stem) or path.is_symlink() or not path.is_file():
+            continue
         with contextlib.suppress(OSError, PvError):
             data = path.read_bytes()
-            if HEX.fullmatch(path.stem) and sha256(data) == path.stem:
+            if sha256(data) == path.stem:
                 found[path.stem] = run_of(data)
     return found
 

@@ -177,6 +177,7 @@ def _run(value: Any) -> Run:
         and re.fullmatch(r"([0-9a-f]{40}|[0-9a-f]{64})?", run.commit)
         and re.fullmatch(r"[0-9a-f]{32}", run.id)
         and TIME.fullmatch(run.time)
+        and datetime.strptime(run.time, "%Y-%m-%dT%H:%M:%SZ")
         and isinstance(run.dirty, bool)
         and all(HEX.fullmatch(parent) for parent in run.parents)
         and list(run.parents) == sorted(set(run.parents))

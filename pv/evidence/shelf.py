@@ -30,6 +30,7 @@ class Fact(NamedTuple):
     cpu: str | None
     architecture: str | None
     system: str | None
+    cores: str | None
 
 
 def fact_of(record: Record) -> Fact:
@@ -40,6 +41,7 @@ def fact_of(record: Record) -> Fact:
         environment.get("cpu"),
         environment.get("machine"),
         environment.get("system"),
+        environment.get("cores"),
     )
 
 

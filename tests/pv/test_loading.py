@@ -153,9 +153,10 @@ def test_what_others_loaded_and_what_is_not_first_party_is_nobodys_fault(
     try_: Try, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / "helper.py").write_text("limit = 3\n", encoding="utf-8")
-    (project / "venv").mkdir()
-    (project / "venv" / "foreign_package.py").write_text("", encoding="utf-8")
-    monkeypatch.syspath_prepend(project / "venv")
+    installed = project / "venv" / "lib" / "site-packages"
+    installed.mkdir(parents=True)
+    (installed / "foreign_package.py").write_text("", encoding="utf-8")
+    monkeypatch.syspath_prepend(installed)
     monkeypatch.syspath_prepend(project)
     __import__("helper")
     body = "import foreign_package, json, colorsys\ndef f(trial): trial.check(True, 'm')"

@@ -188,7 +188,7 @@ def test_the_environment_names_the_machine_and_the_arithmetic_and_no_host(monkey
         monkeypatch.delenv(name)
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/somewhere")
     facts = environment()
-    assert {"cpu", "machine", "python", "system", "numpy", "numba", "llvmlite"} == set(facts)
+    assert {"cores", "cpu", "machine", "python", "system", "numpy", "numba", "llvmlite"} == set(facts)
     assert all(isinstance(value, str) and value for value in facts.values())
     assert os.uname().nodename not in facts.values()
 

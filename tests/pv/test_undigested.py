@@ -44,7 +44,7 @@ def test_of_the_executed_files_the_first_party_ones_outside_the_closure_are_undi
         (tmp_path / name).write_text("")
     (tmp_path / "alias").symlink_to(tmp_path)
     covered = [f"{tmp_path}/falsifiers/x.py", f"{tmp_path}/alias/lib/a.py", "lib/a.py", "lib/__init__.py"]
-    foreign = ["/usr/lib/x.py", f"{tmp_path}/.venv/lib/site.py", f"{tmp_path}/other/x.py"]
+    foreign = ["/usr/lib/x.py", f"{tmp_path}/.venv/lib/site.py", f"{tmp_path}/venv/lib/site-packages/x.py"]
     assert undigested("falsifiers.x", [*covered, *foreign], config) == ()
     loose = ["lib/b.py", f"{tmp_path}/alias/lib/deep/c.py", f"{tmp_path}/lib/native.so", "lib/b.py"]
     assert undigested("falsifiers.x", [*covered, *foreign, *loose], config) == (
@@ -52,6 +52,9 @@ def test_of_the_executed_files_the_first_party_ones_outside_the_closure_are_undi
         "lib/deep/c.py",
         "lib/native.so",
     )
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/x.py").write_text("")
+    assert undigested("falsifiers.x", [*covered, f"{tmp_path}/other/x.py"], config) == ("other/x.py",)
 
 
 def test_of_the_files_that_were_read_the_projects_undeclared_data_is_told(config: Config, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pv.outcome import Outcome
 from pv.statement import Record, statement_bytes
 
 ZEN = Machine(cores=("AuthenticAMD 25 17 1",), cpu="AMD EPYC", architecture="x86_64", system="Linux")
-HERE = {"cpu": "AMD EPYC", "machine": "x86_64", "system": "Linux"}
+HERE = {"cores": "AuthenticAMD 25 17 1", "cpu": "AMD EPYC", "machine": "x86_64", "system": "Linux"}
 
 
 def record(test="T-1", **changed):
@@ -141,7 +141,8 @@ def test_a_forged_machine_is_not_the_one_that_its_records_were_made_on():
     forged = run(ONE, number=5, parents=[FIRST], machine=replace(ZEN, cores=("0x41 8 0 1 1",), cpu="ARM"))
     ((path, told),) = why([FIRST, forged], [ONE, MUTANT])
     assert path == run_path(run_digest(forged))
-    assert told == (f"says of {at(ONE)} that it was made on ARM, x86_64, Linux, and it was on AMD EPYC, x86_64, Linux")
+    made, was = "ARM; x86_64; Linux; 0x41 8 0 1 1", "AMD EPYC; x86_64; Linux; AuthenticAMD 25 17 1"
+    assert told == f"says of {at(ONE)} that it was made on {made}, and it was on {was}"
 
 
 @pytest.mark.parametrize(
@@ -167,3 +168,16 @@ def test_a_record_that_speaks_against_its_test_can_never_be_released():
     ((path, told),) = why([FIRST, SECOND, release], [ONE, MUTANT])
     assert path == at(RED)
     assert told == f"is missing: run {run_digest(release)[:12]}.. released it, though it speaks against its test"
+
+
+def test_a_release_of_what_no_run_lists_excuses_nothing_and_is_told():
+    release = replace(run(RED, parents=[FIRST], number=2), released=True, failed=frozenset())
+    ((path, told),) = why([FIRST, release], [ONE, MUTANT])
+    assert path == run_path(run_digest(release))
+    assert told == f"releases {at(RED)}, which no run lists: what it was nobody knows any more"
+
+
+def test_a_machine_that_differs_in_its_cores_alone_is_forged_too():
+    forged = run(ONE, number=5, parents=[FIRST], machine=replace(ZEN, cores=("AuthenticAMD 25 99 1",)))
+    ((path, _),) = why([FIRST, forged], [ONE, MUTANT])
+    assert path == run_path(run_digest(forged))

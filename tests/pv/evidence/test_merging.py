@@ -11,7 +11,8 @@ from pv.evidence.recording import keep
 from tests.pv.evidence.test_folder import BASE
 
 ARM = Machine(cores=("0x41 8 0x3 0xd40 1",), cpu="Neoverse", architecture="aarch64", system="Linux")
-ON_ARM = replace(BASE, environment={**BASE.environment, "cpu": "Neoverse", "machine": "aarch64", "system": "Linux"})
+THERE = {"cores": "0x41 8 0x3 0xd40 1", "cpu": "Neoverse", "machine": "aarch64", "system": "Linux"}
+ON_ARM = replace(BASE, environment={**BASE.environment, **THERE})
 
 
 def files(folder):
@@ -84,3 +85,13 @@ def test_a_source_that_can_give_nothing_is_an_error(tmp_path, source, why):
     (tmp_path / "empty").mkdir()
     with pytest.raises(PvError, match=rf"{source}: {why}"):
         merge(tmp_path / "here", [tmp_path / source])
+
+
+def test_folders_that_verify_alone_and_not_together_are_not_merged(tmp_path, monkeypatch):
+    monkeypatch.setattr("secrets.token_hex", lambda size: "ab" * size)
+    keep(tmp_path / "here", [BASE])
+    keep(tmp_path / "there", [ON_ARM], machine=ARM)
+    before = files(tmp_path / "here")
+    with pytest.raises(BrokenEvidenceError, match=r"a copy: together they do not verify, and nothing was written"):
+        merge(tmp_path / "here", [tmp_path / "there"])
+    assert files(tmp_path / "here") == before

@@ -41,4 +41,4 @@ def test_the_fact_of_a_record_is_what_the_chain_asks():
     fact = fact_of(LIVE)
     assert (fact.trial, fact.failed) == ("FALSIFY-BF-001[oracle-tiny!big_endian]", False)
     assert fact_of(replace(BASE, outcome=Outcome.FLAKY)).failed
-    assert fact[2:] == tuple(BASE.environment[name] for name in ("cpu", "machine", "system"))
+    assert fact[2:] == tuple(BASE.environment[name] for name in ("cpu", "machine", "system", "cores"))
