@@ -91,11 +91,13 @@ def run_rule(name: str, severity: str, what: str, *, lint: bool = False) -> Call
     return enter
 
 
-def project_rule(name: str, severity: str, what: str, *, lint: bool = False) -> Callable[[ProjectCheck], ProjectCheck]:
-    """Enter a function over one contract and its project into the table."""
+def project_rule(
+    name: str, severity: str, what: str, *, lint: bool = False, check: Check | None = None
+) -> Callable[[ProjectCheck], ProjectCheck]:
+    """Enter a function over one contract and its project into the table; check: what it asks of one by itself."""
 
     def enter(within: ProjectCheck) -> ProjectCheck:
-        _enter(Rule(name, severity, what, lint, within=within))
+        _enter(Rule(name, severity, what, lint, check=check, within=within))
         return within
 
     return enter

@@ -35,9 +35,9 @@ KANI_HARNESSES = ListOf(
     Record(
         {
             "id": Key(TEXT, "unique among the harnesses", required=True),
-            "obligation": Key(TEXT, "the proof obligation that it proves"),  # SCHEMA-011 asks for it
+            "obligation": Key(TEXT, "the proof obligation that it proves", asked="SCHEMA-011"),
             "property": Key(TEXT, "what it proves, in words"),
-            "bound": Key(INTEGER, "up to which size it looks"),
+            "bound": Key(INTEGER, "up to which size it looks", asked="SCHEMA-012"),
             "strategy": Key(
                 Choice(("exhaustive", "stub_float", "compositional", "bounded_int")), "how the inputs are bounded"
             ),
@@ -49,11 +49,11 @@ KANI_HARNESSES = ListOf(
 )
 QA_GATE = Record(
     {
-        "id": Key(TEXT, "unique among all gates"),
-        "name": Key(TEXT, "what the gate is called"),
+        "id": Key(TEXT, "unique among all gates", asked="PV-REQ-001"),
+        "name": Key(TEXT, "what the gate is called", asked="PV-REQ-001"),
         "description": Key(TEXT, "what the gate is for"),
         "checks": Key(ListOf(TEXT), "what the gate looks at"),
-        "pass_criteria": Key(TEXT, "when the gate opens"),
+        "pass_criteria": Key(TEXT, "when the gate opens", asked="PV-REQ-001"),
         "falsification": Key(TEXT, "a defect that the gate must catch"),
     }
 )
@@ -99,25 +99,25 @@ COQ_SPEC = Record(
 BEAT = Record(
     {
         "pillar": Key(INTEGER, "number of the incumbent's field"),
-        "incumbent": Key(TEXT, "who is to be beaten"),
+        "incumbent": Key(TEXT, "who is to be beaten", asked="BEAT-002"),
         "incumbent_pinned": Key(TEXT, "which version of the incumbent, and how it was pinned"),
         "canonical_task": Key(TEXT, "the incumbent's own task that is measured"),
-        "metric": Key(TEXT, "what is measured"),
-        "direction": Key(TEXT, "higher_is_better or lower_is_better"),
+        "metric": Key(TEXT, "what is measured", asked="BEAT-003"),
+        "direction": Key(TEXT, "higher_is_better or lower_is_better", asked="BEAT-004"),
         "baseline_value": Key(NUMBER, "what the incumbent reached"),
         "baseline_floor": Key(NUMBER, "the incumbent's worst value"),
-        "beat_threshold": Key(NUMBER, "what has to be reached"),
+        "beat_threshold": Key(NUMBER, "what has to be reached", asked="BEAT-005"),
         "baseline_sourced_date": Key(TEXT, "day of the baseline's measurement, YYYY-MM-DD"),
-        "approved_compute": Key(TEXT, "CPU or GPU"),
-        "ci_gate_name": Key(TEXT, "the job of CI that keeps the threshold"),
+        "approved_compute": Key(TEXT, "CPU or GPU", asked="BEAT-007"),
+        "ci_gate_name": Key(TEXT, "the job of CI that keeps the threshold", asked="BEAT-006"),
     }
 )
 STORIES = ListOf(
     Record(
         {
             "id": Key(TEXT, "unique among the stories"),
-            "competitor": Key(TEXT, "whose tool the story was seen in"),
-            "demand_score": Key(INTEGER, "how much it is asked for, 1 to 5"),
+            "competitor": Key(TEXT, "whose tool the story was seen in", asked="CRUX-002"),
+            "demand_score": Key(INTEGER, "how much it is asked for, 1 to 5", asked="CRUX-001"),
             "status": Key(Choice(INTAKE), "how far it is supported here"),
         },
         free={"title": "", "contract": "", "category": ""},
@@ -130,17 +130,19 @@ PARITY = Record(
             ListOf(
                 Record(
                     {
-                        "entry_point": Key(TEXT, "what of ours is compared; the row's name"),
-                        "competitor": Key(TEXT, "the tool it is compared with"),
-                        "competitor_version": Key(TEXT, "that tool's exact version"),
-                        "invocation_apr": Key(TEXT, "our exact command"),
-                        "invocation_competitor": Key(TEXT, "the competitor's exact command"),
-                        "dimension": Key(TEXT, "what is compared"),
-                        "verdict": Key(Choice(VERDICTS), "who was better"),
-                        "measured_on": Key(TEXT, "day of the measurement, YYYY-MM-DD"),
-                        "valid_until": Key(TEXT, "day after which the row counts as unmeasured, YYYY-MM-DD"),
-                        "owner": Key(TEXT, "who measures again"),
-                        "evidence": Key(TEXT, "where the measurement can be looked up"),
+                        "entry_point": Key(TEXT, "what of ours is compared; the row's name", asked="PARITY-002"),
+                        "competitor": Key(TEXT, "the tool it is compared with", asked="PARITY-003"),
+                        "competitor_version": Key(TEXT, "that tool's exact version", asked="PARITY-004"),
+                        "invocation_apr": Key(TEXT, "our exact command", asked="PARITY-005"),
+                        "invocation_competitor": Key(TEXT, "the competitor's exact command", asked="PARITY-005"),
+                        "dimension": Key(TEXT, "what is compared", asked="PARITY-010"),
+                        "verdict": Key(Choice(VERDICTS), "who was better", asked="PARITY-006"),
+                        "measured_on": Key(TEXT, "day of the measurement, YYYY-MM-DD", asked="PARITY-007"),
+                        "valid_until": Key(
+                            TEXT, "day after which the row counts as unmeasured, YYYY-MM-DD", asked="PARITY-007"
+                        ),
+                        "owner": Key(TEXT, "who measures again", asked="PARITY-008"),
+                        "evidence": Key(TEXT, "where the measurement can be looked up", asked="PARITY-009"),
                         "note": Key(TEXT, "what the numbers leave out"),
                     }
                 )

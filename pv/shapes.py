@@ -46,6 +46,7 @@ class Key:
     instead   keys of their own that are read in its place where it is missing
     ours      read by pv alone; in a test without falsifiers it may mean something else to somebody else
     kind      the kind of contract that it means something in; "" for all
+    asked     the rule that asks for it where it is missing; "" for none, and where `required` is all that there is
     """
 
     shape: "Shape"
@@ -55,6 +56,7 @@ class Key:
     instead: tuple[str, ...] = ()
     ours: bool = False
     kind: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,21 @@ Shape: TypeAlias = str | Choice | ListOf | MapOf | Record | Named
 def inner(shape: ListOf | MapOf | Named) -> Shape:
     """The shape of what a list or a mapping of names holds."""
     return shape.item if isinstance(shape, ListOf) else shape.value if isinstance(shape, MapOf) else shape.record
+
+
+def records(value: Any, shape: Shape, place: Path = ()) -> Iterator[tuple[Path, dict[str, Any], Record]]:
+    """Every mapping in a value that a record describes, with its place; what has another type is left out."""
+    if isinstance(shape, Record) and isinstance(value, dict):
+        yield place, value, shape
+        for word, item in value.items():
+            if key := shape.spelt.get(word):
+                yield from records(item, key.shape, (*place, word))
+    elif isinstance(shape, ListOf | Named) and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from records(item, inner(shape), (*place, index))
+    elif isinstance(shape, MapOf | Named) and isinstance(value, dict):
+        for name, item in value.items():
+            yield from records(item, inner(shape), (*place, name))
 
 
 TYPE, REQUIRED, CHOICE, LOOSE = "type", "required", "choice", "loose"

@@ -73,11 +73,11 @@ TEXTS = ListOf(TEXT)
 
 METADATA = Record(
     {
-        "version": Key(TEXT, "the contract's version, major.minor.patch"),  # SCHEMA-002 asks for it
+        "version": Key(TEXT, "the contract's version, major.minor.patch", asked="SCHEMA-002"),
         "description": Key(TEXT, "what the contract is about", required=True),
         "created": Key(TEXT, "day of its first version, YYYY-MM-DD"),
         "author": Key(TEXT, "who wrote it"),
-        "references": Key(TEXTS, "sources: papers, specifications, file formats"),
+        "references": Key(TEXTS, "sources: papers, specifications, file formats", asked="SCHEMA-001"),
         "depends_on": Key(TEXTS, "names of the contracts that it builds on"),
         "registry": Key(FLAG, "an old way to write kind: registry"),
         "kind": Key(Choice(KINDS), "what sort of contract it is; kernel if not given"),
@@ -112,8 +112,8 @@ SHAPE_CONTRACT = Record(
 EQUATION = Record(
     {
         "id": Key(TEXT, "the equation's name, where equations are a list"),
-        "formula": Key(TEXT, "what holds, as a formula"),
-        "domain": Key(TEXT, "for which inputs"),
+        "formula": Key(TEXT, "what holds, as a formula", asked="SCHEMA-004"),
+        "domain": Key(TEXT, "for which inputs", asked="PV-AUD-004"),
         "codomain": Key(TEXT, "what the outputs are"),
         "invariants": Key(TEXTS, "what follows from the formula"),
         "preconditions": Key(TEXTS, "expressions that hold before the call"),
@@ -126,7 +126,7 @@ EQUATION = Record(
 )
 LEAN = Record(
     {
-        "theorem": Key(TEXT, "the theorem's name", required=True),
+        "theorem": Key(TEXT, "the theorem's name", required=True, asked="PV-REQ-001"),
         "module": Key(TEXT, "the module that it stands in"),
         "status": Key(Choice(("proved", "sorry", "wip", "not-applicable")), "how far the proof is; sorry if not given"),
         "depends_on": Key(TEXTS, "theorems that it uses"),
@@ -136,9 +136,11 @@ LEAN = Record(
 )
 OBLIGATION = Record(
     {
-        "id": Key(TEXT, "by which tests name it"),
-        "type": Key(Choice(OBLIGATION_TYPES), "what sort of property it is; invariant if not given"),
-        "property": Key(TEXT, "what must hold, in words", also=("statement",)),
+        "id": Key(TEXT, "by which tests name it", asked="PV-LINK-003"),
+        "type": Key(
+            Choice(OBLIGATION_TYPES), "what sort of property it is; invariant if not given", asked="PV-REQ-001"
+        ),
+        "property": Key(TEXT, "what must hold, in words", also=("statement",), asked="SCHEMA-005"),
         "formal": Key(TEXT, "the same, formally", also=("verification",)),
         "tolerance": Key(NUMBER, "by how much a result may differ"),
         "applies_to": Key(TEXT, "what it is asked of: all, scalar, simd, converter, an algorithm, or not_applicable"),
@@ -155,27 +157,31 @@ COVERS = ("document",)
 
 TOLERANCE = Record(
     {
-        "metric": Key(TEXT, "what is measured"),
-        "limit": Key(NUMBER, "the largest value that passes; finite, 0 or more"),
-        "because": Key(TEXT, "why it is this large: the floor that was measured, and where"),
+        "metric": Key(TEXT, "what is measured", asked="PV-TOL-002"),
+        "limit": Key(NUMBER, "the largest value that passes; finite, 0 or more", asked="PV-TOL-002"),
+        "because": Key(TEXT, "why it is this large: the floor that was measured, and where", asked="PV-TOL-001"),
     }
 )
 TYPED = "pv computes levels from recorded evidence; what is typed here counts for nothing"
 FALSIFICATION_TEST = Record(
     {
         "id": Key(TEXT, "unique among all contracts of a project", required=True),
-        "rule": Key(TEXT, "what must hold", also=("description",)),
-        "prediction": Key(TEXT, "what will be observed if it holds, with numbers", also=("expected",)),
+        "rule": Key(TEXT, "what must hold", also=("description",), asked="PV-REQ-001"),
+        "prediction": Key(
+            TEXT, "what will be observed if it holds, with numbers", also=("expected",), asked="SCHEMA-008"
+        ),
         "test": Key(
             TEXT, "a command or a test's name, for readers", also=("command",), instead=("test_harness", "name")
         ),
         "test_harness": Key(TEXT, "the same, in tests without test"),
         "name": Key(TEXT, "a label; read as the test where there is neither test nor test_harness"),
-        "if_fails": Key(TEXT, "what is broken if it fails, and where to look", also=("fails_if",)),
-        "binds_to": Key(TEXT, "the equation that it is about", ours=True),
-        "obligations": Key(TEXTS, "ids of the proof obligations that it tries to break", ours=True),
+        "if_fails": Key(TEXT, "what is broken if it fails, and where to look", also=("fails_if",), asked="SCHEMA-009"),
+        "binds_to": Key(TEXT, "the equation that it is about", ours=True, asked="PV-LINK-004"),
+        "obligations": Key(
+            TEXTS, "ids of the proof obligations that it tries to break", ours=True, asked="PV-LINK-005"
+        ),
         "falsifiers": Key(MapOf(TEXT), "what runs: algorithm, live and oracle, each module:function", ours=True),
-        "mutants": Key(TEXTS, "planted defects that the falsifier must catch", ours=True),
+        "mutants": Key(TEXTS, "planted defects that the falsifier must catch", ours=True, asked="PV-RUN-003"),
         "models": Key(TEXTS, "names of the models that live and oracle falsifiers run on", ours=True),
         "tolerance": Key(TOLERANCE, "how far a measurement may go, and why", ours=True),
         "covers": Key(Choice(COVERS), "'document' if it is about the whole contract", ours=True),

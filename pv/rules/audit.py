@@ -116,14 +116,15 @@ def unused_ids(contract: Contract) -> Iterator[Hit]:
 @rule("PV-AUD-004", WARNING, "an equation says where it holds: it has a domain", lint=True)
 def boundless(contract: Contract) -> Iterator[Hit]:
     stated = list(contract.equation_entries())
-    boundless = [(name, entry) for name, entry in stated if _without(entry, "domain")]
-    if boundless:
-        name, entry = boundless[0]
-        what = f"equation {name!r} has no domain"
-        if len(boundless) > 1:
-            shown = ", ".join(repr(name) for name, _ in boundless[:3]) + (", .." if len(boundless) > 3 else "")
-            what = f"{len(boundless)} of {len(stated)} equations have no domain: {shown}"
-        yield Hit(entry.at("domain"), what, "domain: for which inputs it is promised, edge cases included")
+    lost = [(name, entry) for name, entry in stated if _without(entry, "domain")]
+    hint = "domain: for which inputs it is promised, edge cases included"
+    if len(lost) > 1 and len(lost) == len(stated):  # none was ever meant to have one
+        shown = ", ".join(repr(name) for name, _ in lost[:3]) + (", .." if len(lost) > 3 else "")
+        what = f"{len(lost)} of {len(stated)} equations have no domain: {shown}"
+        yield Hit(lost[0][1].at("domain"), what, hint)
+        return
+    for name, entry in lost:
+        yield Hit(entry.at("domain"), f"equation {name!r} has no domain", hint)
 
 
 @rule("PV-AUD-005", NOTE, "an equivalence states a tolerance, or that it is exact", lint=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from pv.contract import TARGET, Contract, Entry, FalsificationTest, not_applicable
 from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
-from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, mismatches, nearest
+from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, mismatches, named, nearest, records
 from pv.vocabulary import CONTRACT
 from pv.words import ROLES, Level, level_named
 from pv.yaml_loader import Document
@@ -59,6 +59,24 @@ def prose(contract: Contract) -> Iterator[Hit]:
 @rule("PV-TYPE-002", ERROR, "a key without which the contract cannot be read is there")
 def required_keys(contract: Contract) -> Iterator[Hit]:
     yield from _shape(contract, REQUIRED)
+
+
+@rule("PV-REQ-001", ERROR, "an entry has the keys that its kind asks for")
+def asked_keys(contract: Contract) -> Iterator[Hit]:
+    ours = {test.entry.place for test in contract.tests if test.ours}
+    for place, raw, record in records(contract.root.raw, CONTRACT):
+        for name, key in record.keys.items():
+            if key.asked != "PV-REQ-001":
+                continue
+            value = next((raw[word] for word in (name, *key.also) if raw.get(word) is not None), None)
+            if value is None and not key.required:  # PV-TYPE-002 tells of what is required
+                what = f"{named(place)} has no {name}"
+            elif isinstance(value, str) and not value.strip():
+                what = f"{named((*place, name))} is empty"
+            else:
+                continue
+            at = Entry(contract.document, place, raw).at(name)
+            yield Hit(at, what, f"{name}: {key.what}", place not in ours)
 
 
 @rule("PV-TYPE-004", ERROR, "metadata.description is not empty")

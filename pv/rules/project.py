@@ -143,17 +143,38 @@ def overclaimed(contract: Contract, project: Project) -> Iterator[Hit]:
             yield hit_in(row.test, "status", what, hint)
 
 
-@project_rule("PV-STATUS-003", ERROR, "verification_summary counts what pv counts", lint=True)
-def summary_is_computed(contract: Contract, project: Project) -> Iterator[Hit]:
-    typed = contract.root.entry("verification_summary")
-    if typed is None or not _has_evidence(project):
-        return
-    from pv.promote import verification_summary
+def foreign_summary(contract: Contract) -> Iterator[Hit]:
+    """Of contracts that are not written for pv, which no project is asked about: PV-STATUS-003 by what they say."""
+    if not contract.ours:
+        yield from _miscounted(contract, _counted(contract), {})
 
-    for key, number in verification_summary(contract, project.rows(contract)).items():
-        if key in typed.raw and (type(typed.raw[key]) is not int or typed.raw[key] != number):
+
+@project_rule("PV-STATUS-003", ERROR, "verification_summary counts what pv counts", lint=True, check=foreign_summary)
+def summary_is_computed(contract: Contract, project: Project) -> Iterator[Hit]:
+    if contract.ours and contract.root.entry("verification_summary") and _has_evidence(project):
+        from pv.promote import verification_summary
+
+        yield from _miscounted(contract, _counted(contract), verification_summary(contract, project.rows(contract)))
+
+
+def _miscounted(contract: Contract, counted: dict[str, int], written: dict[str, int]) -> Iterator[Hit]:
+    """The counts that are others; written: those that pv promote writes."""
+    typed = contract.root.entry("verification_summary")
+    for key, number in {**counted, **written}.items() if typed else ():
+        if typed and key in typed.raw and (type(typed.raw[key]) is not int or typed.raw[key] != number):
             what = f"verification_summary: {key} is {typed.text(key) or 'no number'}, and pv counts {number}"
-            yield Hit(typed.at(key), what, "nobody types it: pv promote --write does")
+            hint = "nobody types it: pv promote --write does" if key in written else f"{key}: {number}"
+            yield Hit(typed.at(key), what, hint, not contract.ours)
+
+
+def _counted(contract: Contract) -> dict[str, int]:
+    """What can be counted in the document itself; proofs in Lean only where obligations say how far theirs are."""
+    claims = list(contract.root.entries("proof_obligations"))
+    found = {"total_obligations": len(claims)}
+    proofs = [lean.text("status") or "sorry" for entry in claims if (lean := entry.entry("lean"))]
+    if proofs:
+        found |= {"l4_lean_proved": proofs.count("proved"), "l4_sorry_count": proofs.count("sorry")}
+    return found
 
 
 def _has_evidence(project: Project) -> bool:

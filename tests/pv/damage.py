@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from pv.shapes import ANYTHING, Choice, ListOf, MapOf, Named, Record, Shape, inner
+from pv.shapes import ANYTHING, Choice, Key, ListOf, MapOf, Named, Record, Shape, inner
 from pv.vocabulary import CONTRACT
 from pv.yaml_loader import Document, YamlError, load, parse
 from pv.yaml_loader import Path as Place
@@ -47,17 +47,13 @@ class Spot:
     def name(self) -> str:
         return str(self.place[-1])
 
+    @property
+    def key(self) -> Key:
+        return self.record.spelt[self.name]
 
-ASKED = {
-    "": ("metadata",),
-    "metadata": ("version", "description", "references"),
-    "equations": ("formula",),
-    "proof_obligations": ("property",),
-    "falsification_tests": ("id", "prediction", "if_fails"),
-    "kani_harnesses": ("id", "obligation", "bound"),
-    "verification_summary": ("total_obligations",),
-}
-"""Keys by section that a contract does not go without."""
+
+WITHIN_OURS = ("PV-LINK-003",)
+"""Rules that ask for a key in contracts with a test that names falsifiers alone."""
 LISTED = ("falsification_tests", "kani_harnesses", "proof_obligations", "equations")
 """Sections whose entries have ids."""
 REFERENCES = ("binds_to", "obligations", "depends_on", "parent_contract")
@@ -104,13 +100,28 @@ def renamed(source: Path, document: Document, rng: random.Random) -> Iterator[Da
 
 
 def dropped(source: Path, document: Document, rng: random.Random) -> Iterator[Damage]:
-    """A key that every contract must have is gone, with its value."""
+    """A key that the vocabulary requires, or that a rule asks for, is gone with its value."""
     for spot in spots(document):
         extent = extent_of(document, spot.place)
-        if spot.name in ASKED.get(spot.section, ()) and extent:
+        if due(document, spot) and extent:
             text = document.text[: extent[0]] + document.text[extent[1] :]
-            line = document.position(spot.place[:-1]).line
-            yield Damage("dropped", str(spot.place), source, text.encode(), frozenset({line}))
+            lines = {document.position(spot.place[:-1]).line}
+            if spot.name == "mutants":  # they are missed by what should catch them
+                lines.add(document.position((*spot.place[:-1], "falsifiers")).line)
+            yield Damage("dropped", str(spot.place), source, text.encode(), frozenset(lines))
+
+
+def due(document: Document, spot: Spot) -> bool:
+    """Whether a contract does not go without a key. What pv alone asks for is due where a test names falsifiers."""
+    around = document.value
+    for step in spot.place[:-1]:
+        around = around[step]
+    if spot.key.ours and ("falsifiers" not in around or "covers" in around):
+        return False
+    tests = document.value.get("falsification_tests") or []
+    if spot.key.asked in WITHIN_OURS and not any("falsifiers" in test for test in tests):
+        return False
+    return spot.key.required or spot.key.asked != ""
 
 
 def duplicated(source: Path, document: Document, rng: random.Random) -> Iterator[Damage]:

@@ -116,7 +116,7 @@ def test_a_word_that_is_near_nothing_is_answered_with_all():
     ],
 )
 def test_a_type_error_says_what_is_there(value, shown):
-    found = findings(f"proof_obligations:\n- property: p\n  tolerance: {value}\n")
+    found = findings(f"proof_obligations:\n- property: p\n  tolerance: {value}\n  type: bound\n")
     if value == ".inf":  # a number, though none that a tolerance can be
         assert [at[1] for at in found] == ["PV-TOL-003"]
     else:
@@ -199,7 +199,7 @@ def test_findings_are_in_the_order_of_lines():
     text = "kind: x\nfalsification_tests:\n- {prediction: p}\n- {id: A}\nproof_obligations:\n- {type: bound}\n"
     lines = [line for line, *_ in findings(text)]
     assert lines == sorted(lines)
-    assert len(lines) == 6
+    assert len(lines) == 8
 
 
 def test_values_of_every_wrong_type_at_every_known_key_raise_nothing():

@@ -13,7 +13,7 @@ metadata: {kind: schema, version: 1.0.0, description: d, references: [r]}
 equations: {e: {formula: f, domain: d}}
 """
 ERROR = GOOD.replace("formula: f", "formula: ''")
-WARNING = GOOD + "falsification_tests:\n- {id: T-1, prediction: p}\n"
+WARNING = GOOD + "falsification_tests:\n- {id: T-1, rule: r, prediction: p}\n"
 
 
 def files(folder: Path, **texts: str) -> list[Path]:

@@ -178,6 +178,35 @@ def test_a_key_that_is_missing_or_a_number_that_is_null_is_an_error_in_foreign_c
     assert findings(text, "PV-TYPE")[0][:2] == ("PV-TYPE-002", ERROR)
 
 
+def test_a_test_without_a_rule_is_an_error_where_it_is_ours_and_a_warning_elsewhere():
+    for key, told in (("", "has no rule"), ("rule: , ", "has no rule"), ("rule: ' ', ", "")):
+        what = f"falsification_tests[0] {told}" if told else "falsification_tests[0].rule is empty"
+        for test, severity in ((OURS, ERROR), (OURS.replace("falsifiers", "verifiers"), WARNING)):
+            only = of(test.replace("rule: r, ", key), "PV-REQ")[-1]
+            assert only == ("PV-REQ-001", severity, 7, what, "rule: what must hold")
+    assert [at[2] for at in of(OURS.replace("rule: r", "description: r"), "PV-REQ")] == [4, 5]
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ("qa_gate: {checks: [c]}", ["qa_gate has no id", "qa_gate has no name", "qa_gate has no pass_criteria"]),
+        ("qa_gate: {id: G, name: n, pass_criteria: ''}", ["qa_gate.pass_criteria is empty"]),
+        ("qa_gate: {id: G, name: n, pass_criteria: p}", []),
+        ("qa_gate: ~", []),
+        ("proof_obligations: [{property: p}]", ["proof_obligations[0] has no type"]),
+        (
+            "proof_obligations: [{type: bound, property: p, lean: {theorem: ''}}]",
+            ["proof_obligations[0].lean.theorem is empty"],
+        ),
+        ("proof_obligations: [{type: bound, property: p, lean: {status: wip}}]", []),  # PV-TYPE-002 tells
+    ],
+)
+def test_a_key_that_an_entry_goes_without_is_a_warning_at_the_entry(section, told):
+    found = findings(f"{HEAD.splitlines()[0]}\n{section}\n", "PV-REQ")
+    assert [at[:4] for at in found] == [("PV-REQ-001", WARNING, 2, what) for what in told]
+
+
 def test_words_of_another_tool_are_one_finding_and_those_of_ours_one_each():
     tests = "".join(f"- {{id: T{n}, rule: r, prediction: p, if_fails: f, status: GREEN}}\n" for n in range(3))
     head = HEAD + "- {id: T, rule: r, prediction: p, if_fails: f, status: UNTESTED}\n"

@@ -245,6 +245,43 @@ def test_a_summary_that_was_typed_is_an_error_of_lint_alone(root):
     ]
 
 
+@pytest.mark.parametrize("marked", [True, False])
+def test_in_a_foreign_contract_a_summary_is_held_to_what_the_contract_says_itself(tmp_path, marked):
+    if marked:
+        (tmp_path / "pyproject.toml").write_text("[tool.pv]\n")
+    text = """\
+metadata: {kind: pattern, version: 1.0.0, description: d, references: [r]}
+equations: {e: {formula: f, domain: d}}
+proof_obligations:
+- {type: bound, property: p, lean: {theorem: A, status: proved}}
+- {type: bound, property: q, lean: {theorem: B}}
+- {type: bound, property: r}
+falsification_tests: [{id: A, rule: p, prediction: one, test: a::b, if_fails: f}]
+verification_summary:
+  total_obligations: 3
+  l2_property_tested: 3
+  l4_lean_proved: 1
+  l4_sorry_count: 1
+  l4_not_applicable: 1
+  bound: 1
+"""
+
+    def told(text: str) -> list[tuple[str, int, str]]:
+        (tmp_path / "x.yaml").write_text(text)
+        found = validate([tmp_path / "x.yaml"], lint=True).findings
+        return [(at.severity, at.line, at.message) for at in found if at.rule == "PV-STATUS-003"]
+
+    assert told(text) == []
+    wrong = text.replace("total_obligations: 3", "total_obligations: 1").replace("proved: 1", "proved: 3")
+    assert told(wrong.replace("sorry_count: 1", "sorry_count: 0")) == [
+        (WARNING, 9, "verification_summary: total_obligations is 1, and pv counts 3"),
+        (WARNING, 11, "verification_summary: l4_lean_proved is 3, and pv counts 1"),
+        (WARNING, 12, "verification_summary: l4_sorry_count is 0, and pv counts 1"),
+    ]
+    elsewhere = wrong.replace(", lean: {theorem: A, status: proved}", "").replace(", lean: {theorem: B}", "")
+    assert [line for _, line, _ in told(elsewhere)] == [9]  # proofs in Lean may stand elsewhere
+
+
 ODD = (None, "", "x", "a:b", "mine.checks:finds", 0, -1.5, True, [], [[]], [None, 7, "x"], {}, {"a": {"b": []}})
 
 
