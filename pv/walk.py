@@ -147,7 +147,9 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
         if expanded and passed == len(expanded):
             found.declined.append((str(argument), "matches no contract"))
     if not paths:
-        found.declined.append(("", "no file or folder is given"))
+        found.declined.append(
+            ("", "no file or folder is given (hint: name some; by default it is the folder contracts)")
+        )
     found.skipped = list(dict.fromkeys(found.skipped))
     found.hidden = list(dict.fromkeys(found.hidden))
     return found

@@ -4,11 +4,12 @@ Settings (severities, suppressions, a baseline) are read from [tool.pv] of the p
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pv.commands.given import given_by
+from pv.commands.given import PATHS, given_by
 from pv.commands.output import show
 from pv.processes import available
 
@@ -20,7 +21,10 @@ FORMATS = ("text", "json", "sarif", "github", "junit")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="contracts, or folders of them (*.yaml, *.yml); - is standard input"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help=PATHS,
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
@@ -64,15 +68,17 @@ def run(args: argparse.Namespace, *, lint: bool = False, bindings: Path | None =
 
     from pv.errors import PvError
     from pv.excerpt import printable
+    from pv.places import shown
     from pv.progress import Progress
     from pv.settings import settings_around
     from pv.validate import validate
 
     def measured() -> "Verdict":
         settings = settings_around(Path.cwd(), renewing=args.write_baseline)
+        there = [Path(shown(settings.contracts))] if os.path.exists(settings.contracts) else []
         with Progress() as progress:
             return validate(
-                paths,
+                paths or there,
                 lint=lint,
                 strict=args.strict,
                 settings=settings,
