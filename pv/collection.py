@@ -1,8 +1,9 @@
 """The contracts that a command is asked about, and what of these could not be read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pv import config, walk
 from pv.contract import Contract, read_contract
@@ -23,17 +24,18 @@ class Collection:
     declined: tuple[tuple[str, str], ...]
 
 
-def collect(paths: Sequence[Path]) -> Collection:
+def collect(paths: Sequence[Path], given: Mapping[Path, bytes] = MappingProxyType({})) -> Collection:
     """The contracts at `paths`: files, folders in depth, patterns; without any, those of the project around us.
 
-    Bad input raises nothing but PvError for a project file that cannot be read.
+    given: the bytes of paths that are no files, such as standard input. Bad input raises nothing but PvError for a
+    project file that cannot be read.
     """
-    found = walk.find(paths or [Path(shown(config.find(Path.cwd()).contracts))])
+    found = walk.find(paths or [Path(shown(config.find(Path.cwd()).contracts))], given)
     contracts: list[Contract] = []
     declined = found.declined
     for file in found.files:
         try:
-            contract = read_contract(file)
+            contract = read_contract(file, given.get(file))
         except PvError as error:
             declined.append((error.where or str(file), str(error.args[0])))
             continue

@@ -188,10 +188,13 @@ def not_applicable(obligation: Entry) -> bool:
     return obligation.text("applies_to").strip().lower() == "not_applicable"
 
 
-def read_contract(path: Path) -> Contract:
-    """The contract in a file. ContractError if it holds none, or has a key twice: what would count then?"""
+def read_contract(path: Path, data: bytes | None = None) -> Contract:
+    """The contract in a file. ContractError if it holds none, or has a key twice: what would count then?
+
+    data  its bytes, where they are known: then nothing is read
+    """
     try:
-        document = yaml_loader.parse(read_bytes(path), str(path))
+        document = yaml_loader.parse(read_bytes(path) if data is None else data, str(path))
         if document.duplicates:
             yaml_loader.load(document.text, str(path))  # which says so
         contract = make_contract(path, document)

@@ -139,15 +139,19 @@ def _equations(contract: Contract, broken: frozenset[int]) -> Iterator[Equation]
 
 
 def _levels(contracts: Sequence[Contract]) -> tuple[dict[Path, dict[int, Level]], list[tuple[str, str]]]:
-    """By contract, the level of each of its tests by its index; and what of the evidence could not be read."""
+    """By contract, the level of each of its tests by its index; and what of the evidence could not be read.
+
+    Evidence is about files: standard input has none.
+    """
     from pv.config import Config
+    from pv.places import STDIN
     from pv.project import forget, project_around
 
     forget()
     projects: dict[Path, tuple[Config, list[Path]]] = {}
     for contract in contracts:
         config = project_around(contract.path.parent).config
-        if config.evidence.is_dir():
+        if config.evidence.is_dir() and str(contract.path) != STDIN:
             projects.setdefault(config.root, (config, []))[1].append(contract.path)
     levels: dict[Path, dict[int, Level]] = {}
     problems: list[tuple[str, str]] = []

@@ -66,9 +66,9 @@ class Verdict:
         return DECLINE if self.declined or not (self.compared or self.same) else ACCEPT
 
 
-def diff(old: str, others: Sequence[str], here: Path) -> Verdict:
+def diff(old: str, others: Sequence[str], here: Path, piped: bytes | None = None) -> Verdict:
     """Compare what pv.diff_sides.pairs finds; PvError as there."""
-    found, declined = pairs(old, others, here)
+    found, declined = pairs(old, others, here, piped)
     compared, same = [], 0
     for pair in found:
         before, after, renamed = pair

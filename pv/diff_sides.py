@@ -12,6 +12,7 @@ from pv import git
 from pv.config import config_of, find
 from pv.contract import read_bytes
 from pv.errors import PvError
+from pv.places import STDIN
 from pv.walk import contracts_below, is_contract, is_yaml
 
 
@@ -31,13 +32,17 @@ Problem: TypeAlias = tuple[str, str]
 """(file or folder, why it cannot be compared)"""
 
 
-def pairs(old: str, others: Sequence[str], here: Path) -> tuple[list[Pair], list[Problem]]:
+def pairs(old: str, others: Sequence[str], here: Path, piped: bytes | None = None) -> tuple[list[Pair], list[Problem]]:
     """What `pv diff OLD OTHERS` asks to compare, seen from the folder `here`.
 
     Two paths are two files or two folders. Anything else begins with a revision, REV..REV or REV...REV (whose old
     version is the common ancestor); a single one is compared with the working tree. Behind it stand paths, by default
     the project's contracts. PvError where that cannot be.
+
+    piped  what standard input holds, where one of two files is -
     """
+    if piped is not None:
+        return _of_standard_input(old, others, here, piped)
     there = os.path.lexists(here / old)
     if there and len(others) == 1 and os.path.lexists(here / others[0]):
         if "/" not in old and "." not in old and _is_revision(old, here):
@@ -79,6 +84,21 @@ def _of_paths(old: Path, new: Path, here: Path) -> tuple[list[Pair], list[Proble
     if not any(sides):
         raise PvError(f"{old} and {new} hold no contracts: no *.yaml or *.yml")
     return _matched(sides[0], sides[1], {}), problems
+
+
+def _of_standard_input(old: str, others: Sequence[str], here: Path, piped: bytes) -> tuple[list[Pair], list[Problem]]:
+    """Standard input and a file, whose name both versions have: a change of it cannot be seen."""
+    sides = (old, *others)
+    if sides.count("-") > 1:
+        raise PvError("standard input is one version, not both", where="-", hint="name the file of the other one")
+    other = next((side for side in sides if side != "-"), "")
+    if len(sides) != 2 or os.path.isdir(here / other):
+        what = "is standard input, which is compared with one file"
+        raise PvError(what, where="-", hint="pv diff old.yaml - or pv diff - new.yaml")
+    if not os.path.lexists(here / other):
+        raise PvError("there is no such file", where=other, hint="standard input is compared with one file")
+    first, second = (File(STDIN, here / other, piped) if side == "-" else _read(here / side, side) for side in sides)
+    return [(first, second, False)], []
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Problem]]:

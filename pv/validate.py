@@ -71,7 +71,7 @@ class Verdict:
 
     @property
     def bound(self) -> int:
-        """How many of these name a falsifier, so that something runs them."""
+        """How many of these name a falsifier, whether it exists or not."""
         return sum(file.facts.bound for file in self.checked if file.facts)
 
     @property

@@ -125,7 +125,7 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
         found.hidden += these.hidden
 
     for argument in paths:
-        pattern = argument not in given and has_magic(argument) and not os.path.lexists(argument)
+        pattern = argument not in given and is_pattern(argument)
         expanded = sorted(expand(argument)) if pattern else [argument]
         if not expanded:
             found.declined.append((str(argument), "matches no file"))
@@ -147,10 +147,17 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
         if expanded and passed == len(expanded):
             found.declined.append((str(argument), "matches no contract"))
     if not paths:
-        found.declined.append(("", "no file or folder is given"))
+        found.declined.append(
+            ("", "no file or folder is given (hint: name some; by default it is the folder contracts)")
+        )
     found.skipped = list(dict.fromkeys(found.skipped))
     found.hidden = list(dict.fromkeys(found.hidden))
     return found
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a path means what matches it: it has *, ? or [ in it, and nothing is called that."""
+    return has_magic(path) and not os.path.lexists(path)
 
 
 def has_magic(path: Path) -> bool:

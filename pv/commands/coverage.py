@@ -6,10 +6,9 @@ reason, is in no percentage. Exit 1 below --min; 2 where there is nothing to cov
 
 import argparse
 from fractions import Fraction
-from pathlib import Path
 
+from pv.commands.given import PATHS, given_by
 from pv.commands.output import decline
-from pv.commands.status import PATHS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from pv import coverage
     from pv.collection import collect
 
-    found = coverage.coverage(collect([Path(path) for path in args.paths]), args.min)
+    found = coverage.coverage(collect(*given_by(args.paths)), args.min)
     print(coverage.as_json(found) if args.json else coverage.as_text(found))
     decline(found.declined)
     return found.code

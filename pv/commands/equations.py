@@ -5,10 +5,9 @@ something could not be read.
 """
 
 import argparse
-from pathlib import Path
 
+from pv.commands.given import PATHS, given_by
 from pv.commands.output import decline
-from pv.commands.status import PATHS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
     from pv import equations
     from pv.collection import collect
 
-    collected = collect([Path(path) for path in args.paths])
+    collected = collect(*given_by(args.paths))
     print(equations.as_latex(collected) if args.format == "latex" else equations.as_text(collected))
     decline(collected.declined)
     return 0 if equations.count(collected) and not collected.declined else 2

@@ -4,10 +4,9 @@ Exit 1 where there is a cycle; 2 where there is no contract, or something could 
 """
 
 import argparse
-from pathlib import Path
 
+from pv.commands.given import PATHS, given_by
 from pv.commands.output import decline
-from pv.commands.status import PATHS
 
 FORMATS = ("text", "dot", "json", "mermaid")
 
@@ -21,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     from pv import graph
     from pv.collection import collect
 
-    found = graph.graph(collect([Path(path) for path in args.paths]))
+    found = graph.graph(collect(*given_by(args.paths)))
     printers = {"text": graph.as_text, "dot": graph.as_dot, "json": graph.as_json, "mermaid": graph.as_mermaid}
     print(printers[args.format](found))
     decline(found.declined)

@@ -7,10 +7,9 @@ to be decided by a person: two spellings of one key at once.
 """
 
 import argparse
-from pathlib import Path
 
+from pv.commands.given import PATHS, given_by
 from pv.commands.output import decline
-from pv.commands.status import PATHS
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +20,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pv import migrate
     from pv.collection import collect
+    from pv.errors import PvError
 
-    found = migrate.migrations(collect([Path(path) for path in args.paths]))
+    if args.write and "-" in args.paths:
+        hint = "name the file, or leave out --write: that prints what would change"
+        raise PvError("is standard input: --write has no file to edit", where="-", hint=hint)
+    found = migrate.migrations(collect(*given_by(args.paths)))
     for one in found.due:
         if args.write:
             migrate.write(one)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pv.commands.output import is_terminal
 
-PATHS = "contracts, or folders of them; by default the project's"
+PATHS = "contracts, folders of them, or patterns; by default the project's"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,13 +22,26 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def named(arguments: Sequence[str]) -> list[Path]:
-    """The paths of the command line. PvError for a link that leads to itself, which has no place in any project."""
-    from pv.errors import PvError
+    """The paths of the command line, with what matches a pattern in its place.
 
+    PvError for a link that leads to itself, which has no place in any project, for a pattern that matches no contract
+    or what cannot be read, and for standard input.
+    """
+    from pv.errors import PvError
+    from pv.walk import find, is_pattern
+
+    found: list[Path] = []
     for path in arguments:
+        if path == "-":
+            hint = "name the contract's file; a file of the name - is ./-"
+            raise PvError("is standard input, and evidence is about files", where=path, hint=hint)
         if os.path.islink(os.path.realpath(path)):
             raise PvError("cannot be read: the link leads to itself", where=path)
-    return [Path(path) for path in arguments]
+        matched = find([Path(path)]) if is_pattern(Path(path)) else None
+        for place, why in matched.declined if matched else ():
+            raise PvError(why, where=place)
+        found += matched.files if matched else [Path(path)]
+    return found
 
 
 def run(args: argparse.Namespace) -> int:

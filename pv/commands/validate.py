@@ -4,23 +4,27 @@ Settings (severities, suppressions, a baseline) are read from [tool.pv] of the p
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pv.commands.given import PATHS, given_by
 from pv.commands.output import show
 from pv.processes import available
 
 if TYPE_CHECKING:
     from pv.validate import Verdict
 
-STDIN = Path("<stdin>")
 FORMATS = ("text", "json", "sarif", "github", "junit")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="contracts, or folders of them (*.yaml, *.yml); - is standard input"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help=PATHS,
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
@@ -64,15 +68,17 @@ def run(args: argparse.Namespace, *, lint: bool = False, bindings: Path | None =
 
     from pv.errors import PvError
     from pv.excerpt import printable
+    from pv.places import shown
     from pv.progress import Progress
     from pv.settings import settings_around
     from pv.validate import validate
 
     def measured() -> "Verdict":
         settings = settings_around(Path.cwd(), renewing=args.write_baseline)
+        there = [Path(shown(settings.contracts))] if os.path.exists(settings.contracts) else []
         with Progress() as progress:
             return validate(
-                [STDIN if path == "-" else Path(path) for path in args.paths],
+                paths or there,
                 lint=lint,
                 strict=args.strict,
                 settings=settings,
@@ -90,7 +96,7 @@ def run(args: argparse.Namespace, *, lint: bool = False, bindings: Path | None =
         raise PvError("--accept-new means nothing without --write-baseline")
     if args.format != "text" and (args.notes or args.quiet):
         raise PvError(f"--notes and --quiet are about text: {args.format} always holds all findings")
-    given = {STDIN: _standard_input()} if "-" in args.paths else {}
+    paths, given = given_by(args.paths)
     verdict = measured()
     if args.write_baseline:
         from pv.renew import renew
@@ -99,17 +105,6 @@ def run(args: argparse.Namespace, *, lint: bool = False, bindings: Path | None =
         verdict = measured()  # by what was written: what is printed is what the next run says
     show(_rendered(verdict, args), colour=args.format == "text")
     return verdict.code
-
-
-def _standard_input() -> bytes:
-    """What is there up to its end, but no more than one byte over the limit of a contract."""
-    from pv.errors import PvError
-    from pv.yaml_loader import MAX_BYTES
-
-    try:
-        return sys.stdin.buffer.read(MAX_BYTES + 1)
-    except (AttributeError, OSError):  # AttributeError: it is closed
-        raise PvError("cannot be read", where=str(STDIN)) from None
 
 
 def _rendered(verdict: "Verdict", args: argparse.Namespace) -> str:

@@ -1,5 +1,7 @@
+import io
 import json
 import os
+import sys
 
 import pytest
 
@@ -459,3 +461,59 @@ def test_a_link_out_of_its_commit_is_not_compared(repository, capsys):
 def test_the_contract_of_the_page_is_the_one_that_these_tests_edit():
     assert contract(BASE).version == "1.2.3"
     assert LOOSE != BASE != INVALID
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    def give(text):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    return give
+
+
+def test_standard_input_is_either_side(folder, capsys, piped):
+    write(folder, {"old/x.yaml": BASE, "new/x.yaml": LOOSE})
+    code, lines = diff(capsys, "old/x.yaml", "new/x.yaml")
+    assert code == 1
+    piped(LOOSE)
+    assert diff(capsys, "old/x.yaml", "-") == (code, [line.replace("new/x.yaml", "<stdin>") for line in lines])
+    piped(BASE)
+    assert diff(capsys, "-", "new/x.yaml") == (code, [line.replace("old/x.yaml", "<stdin>") for line in lines])
+    piped(BASE)
+    assert diff(capsys, "-", "old/x.yaml")[0] == 0
+
+
+def test_an_invalid_standard_input_is_declined_by_its_name(folder, capsys, piped):
+    write(folder, {"x.yaml": BASE})
+    for text, reason in (
+        (INVALID, "is no valid contract"),
+        ("[]", "a contract is a mapping"),
+        ("", "holds no contract"),
+    ):
+        piped(text)
+        code, lines = diff(capsys, "x.yaml", "-")
+        assert code == 2
+        assert any(line.startswith("<stdin>") and reason in line for line in lines)
+
+
+@pytest.mark.parametrize("sides", [["-", "contracts"], ["-"], ["-", "x.yaml", "y.yaml"]])
+def test_standard_input_is_compared_with_one_file(folder, capsys, piped, sides):
+    write(folder, {"x.yaml": BASE, "y.yaml": BASE, "contracts/x.yaml": BASE})
+    piped(BASE)
+    assert refused(capsys, *sides) == (
+        "pv: -: is standard input, which is compared with one file\n  hint: pv diff old.yaml - or pv diff - new.yaml\n"
+    )
+
+
+@pytest.mark.parametrize("sides", [["HEAD", "-"], ["-", "HEAD"]])
+def test_standard_input_is_compared_with_no_revision(folder, capsys, piped, sides):
+    piped(BASE)
+    hint = "  hint: standard input is compared with one file\n"
+    assert refused(capsys, *sides) == f"pv: HEAD: there is no such file\n{hint}"
+
+
+def test_standard_input_is_not_both_sides(folder, capsys, piped):
+    piped(BASE)
+    assert refused(capsys, "-", "-") == (
+        "pv: -: standard input is one version, not both\n  hint: name the file of the other one\n"
+    )

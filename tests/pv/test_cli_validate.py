@@ -208,10 +208,33 @@ def test_what_cannot_be_measured_is_declined_and_never_green(capsys, tmp_path, m
     assert lines[-1].startswith("decline: 1 file: 1 accepted")
 
 
-def test_no_file_at_all_is_declined(capsys):
+def test_no_file_at_all_is_declined_where_the_project_has_no_folder_of_contracts(capsys, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("[tool.pv]\n")
+    monkeypatch.chdir(tmp_path)
     code, lines = run(capsys)
     assert code == 2
-    assert lines[0] == "not measured: no file or folder is given"
+    assert (
+        lines[0] == "not measured: no file or folder is given (hint: name some; by default it is the folder contracts)"
+    )
+
+
+@pytest.mark.parametrize(("setting", "name"), [("", "contracts"), ('contracts = "promises"\n', "promises")])
+@pytest.mark.parametrize("command", ["validate", "lint"])
+def test_without_paths_the_contracts_of_the_project_are_measured(capsys, tmp_path, monkeypatch, command, setting, name):
+    (tmp_path / "pyproject.toml").write_text(f"[tool.pv]\n{setting}")
+    for folder in (name, "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x-v1.yaml").write_text("equations: {}\n")
+    monkeypatch.chdir(tmp_path)
+    assert main([command]) == 1
+    bare = capsys.readouterr()
+    assert bare.out.startswith(f"{name}/x-v1.yaml:")
+    assert "reject: 1 file" in bare.out
+    assert main([command, name]) == 1
+    assert capsys.readouterr() == bare
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main([command]) == 1
+    assert capsys.readouterr().out.startswith(f"{tmp_path / name}/x-v1.yaml:")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")

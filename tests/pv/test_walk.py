@@ -96,7 +96,9 @@ def test_what_is_given_is_no_file_of_the_disk(tree):
 
 def test_a_folder_without_contracts_and_no_argument_are_declined(tmp_path):
     assert find([tmp_path]).declined == [(str(tmp_path), "holds no contracts: no *.yaml or *.yml")]
-    assert find([]).declined == [("", "no file or folder is given")]
+    assert find([]).declined == [
+        ("", "no file or folder is given (hint: name some; by default it is the folder contracts)")
+    ]
 
 
 def test_a_folder_that_cannot_be_searched_is_declined_once_and_is_an_error_in_a_pattern(tmp_path, monkeypatch):
