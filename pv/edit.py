@@ -56,11 +56,14 @@ def edited(text: str, edits: Sequence[Change], where: str) -> str:
 
 
 def spliced(text: str, splices: Iterable[Splice], wanted: Any, where: str, hint: str = PLAIN) -> str:
-    """The text with the splices made, later ones at a place first. PvError unless it then holds the wanted value."""
+    """The text with the splices made, later ones at a place first. PvError unless it then holds the wanted value.
+
+    A value where there was none comes before new lines at its place: both may stand at the end of the text.
+    """
     parts, at = list[str](), 0
     ordered = list(splices)
     ordered.reverse()
-    for start, end, new in sorted(ordered, key=lambda splice: splice[0]):
+    for start, end, new in sorted(ordered, key=lambda splice: (splice[0], splice[0] != splice[1] or "\n" in splice[2])):
         if start < at:
             raise unclean(where, hint)
         parts += [text[at:start], new]

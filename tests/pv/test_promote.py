@@ -182,6 +182,12 @@ def test_an_edit_made_twice_is_made_once(case):
     assert edited(once, edits, "x.yaml") == once
 
 
+def test_an_empty_value_at_the_end_of_a_file_without_a_line_break_can_be_set_with_what_comes_after_it():
+    text = "metadata:\n  version: 1.0.0\nfalsification_tests:\n- id: T-0\n  status:"
+    edits = [Change(STATUS, "UNTESTED", None), Change(("verification_summary", "bound"), 2, None)]
+    assert edited(text, edits, "x.yaml").removeprefix(text) == " UNTESTED\nverification_summary:\n  bound: 2"
+
+
 HEAD = "metadata: {version: 1.0.0}\nfalsification_tests:\n"
 STATUS = ("falsification_tests", 0, "status")
 CLEANLY = r"^x\.yaml: cannot be edited without changing something else in it; nothing is written\n  hint: write status"
