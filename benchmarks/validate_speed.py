@@ -1,9 +1,9 @@
 """Speed of `pv validate` over many contracts, beside PyYAML, which only reads them, and check-jsonschema.
 
 The contracts are made on the spot from those of this repository, under other names and with other ids, some of them
-longer than any real one. Each figure is the median of whole processes, from their start to their end; the rounds of all
-commands alternate, so that a busy machine slows them alike. User seconds of all their processes stand beside: they
-change less when others use the machine too.
+longer than any real one; or they are those of a folder, repeated under other names (--corpus). Each figure is the
+median of whole processes, from their start to their end; the rounds of all commands alternate, so that a busy machine
+slows them alike. User seconds of all their processes stand beside: they change less when others use the machine too.
 
 check-jsonschema judges by a schema of three keys; it is asked if it is installed in the Python that runs this.
 """
@@ -57,14 +57,19 @@ def main() -> int:
     parser.add_argument("--bytes", type=int, default=5250, help="mean size of one (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="timings of each command (default: %(default)s)")
     parser.add_argument("--ours", action="store_true", help="let them name falsifiers: their project is looked at too")
-    parser.add_argument("--folder", type=Path, help="take the contracts in this folder, and make none")
+    parser.add_argument("--corpus", type=Path, help="repeat the contracts in this folder, as they are, and make none")
     args = parser.parse_args()
     if min(args.files, args.bytes, args.rounds) < 1:
         parser.error("each number must be at least 1")
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
-        folder = args.folder or make(place / "contracts", args.files, args.bytes, ours=args.ours)
-        files = sorted(folder.glob("*.yaml"))
+        folder = place / "contracts"
+        folder.mkdir()
+        if args.corpus:
+            repeat(sorted(args.corpus.glob("*.yaml")), folder, args.files)
+        else:
+            make(folder, args.files, args.bytes, ours=args.ours)
+        files = sorted(folder.iterdir())
         print(f"{len(files)} contracts, {sum(file.stat().st_size for file in files)} bytes, {args.rounds} rounds")
         return compare(commands(folder, files, place), args.rounds, place)
 
@@ -88,7 +93,8 @@ def commands(folder: Path, files: Sequence[Path], place: Path) -> dict[str, list
 
 
 def compare(commands: dict[str, list[str]], rounds: int, place: Path) -> int:
-    environment = {**os.environ, "PV_CACHE_DIR": str(place / "cache")}
+    environment = {**os.environ, "PV_CACHE_DIR": str(place / "cache"), "PYTHONPYCACHEPREFIX": str(place / "bytecode")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody's tools are compiled anew in each process
     subprocess.run(commands["pv, warm"], env=environment, stdout=subprocess.PIPE)  # fills the cache
     wall: dict[str, list[float]] = {name: [] for name in commands}
     user: dict[str, list[float]] = {name: [] for name in commands}
@@ -109,16 +115,23 @@ def compare(commands: dict[str, list[str]], rounds: int, place: Path) -> int:
     return 0
 
 
-def make(folder: Path, count: int, size: int, *, ours: bool) -> Path:
+def repeat(sources: Sequence[Path], folder: Path, count: int) -> None:
+    """The same contracts again and again, each time under another name."""
+    if not sources:
+        raise SystemExit("the corpus holds no *.yaml")
+    for number in range(count):
+        source = sources[number % len(sources)]
+        (folder / f"{source.stem}-{number}.yaml").write_bytes(source.read_bytes())
+
+
+def make(folder: Path, count: int, size: int, *, ours: bool) -> None:
     """Contracts of different lengths, their mean near `size` bytes."""
-    folder.mkdir()
     sources = [load(file.read_bytes(), file.name).value for file in SOURCES]
     written = 0
     for number in range(count):
         text = rendered(sources[number % len(sources)], number, size * (number + 1) - written, ours=ours)
         (folder / f"contract-{number}-v1.yaml").write_text(text, encoding="utf-8")
         written += len(text.encode())
-    return folder
 
 
 def rendered(source: dict[str, Any], number: int, size: int, *, ours: bool) -> str:

@@ -220,6 +220,7 @@ def decoded(entry: bytes, path: Path) -> "Checked":
     return Checked(path, None if facts is None else read_facts(facts, path), found)
 
 
+SCALARS = (str, int, bool)
 Reader: TypeAlias = Callable[[Any, Path], Any]
 """From a value of JSON and the path of the contract."""
 
@@ -245,15 +246,17 @@ def _list_of(value: Any, length: int) -> list[Any]:
 
 def _reader(kind: Any) -> Reader:
     """Reads values of a type: texts, numbers, tuples of one type and dataclasses of such. TypeError for any other."""
-    if kind in (str, int, bool):
+    if kind in SCALARS:
         return functools.partial(_scalar, kind)
     if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
         return functools.partial(_tuple, _reader(get_args(kind)[0]))
     if not isinstance(kind, type) or not is_dataclass(kind):
         raise TypeError(f"the cache cannot keep a {kind}")
     hints = get_type_hints(kind, localns={"Registry": Any})
-    stored = [(name, _reader(hints[name])) for name in _stored(kind)]
-    return functools.partial(_dataclass, kind, stored, hints.get("path"))
+    names = _stored(kind)
+    if "path" not in hints and all(hints[name] in SCALARS for name in names):
+        return functools.partial(_flat, kind, names, [hints[name] for name in names])
+    return functools.partial(_dataclass, kind, names, [_reader(hints[name]) for name in names], hints.get("path"))
 
 
 def _scalar(kind: type, value: Any, path: Path) -> Any:
@@ -268,9 +271,16 @@ def _tuple(inner: Reader, value: Any, path: Path) -> tuple[Any, ...]:
     return tuple([inner(item, path) for item in value])
 
 
-def _dataclass(kind: Any, stored: list[tuple[str, Reader]], placed: Any, value: Any, path: Path) -> Any:
-    items = _list_of(value, len(stored))
-    named = {name: read(item, path) for (name, read), item in zip(stored, items, strict=True)}
+def _flat(kind: Any, names: tuple[str, ...], types: list[type], value: Any, path: Path) -> Any:
+    """A dataclass of scalars: most of what an entry holds are places and their like, so they are read in one go."""
+    if type(value) is not list or [type(item) for item in value] != types:
+        raise ValueError(f"no {kind.__name__}")
+    return kind(**dict(zip(names, value, strict=True)))
+
+
+def _dataclass(kind: Any, names: tuple[str, ...], readers: list[Reader], placed: Any, value: Any, path: Path) -> Any:
+    items = [read(item, path) for read, item in zip(readers, _list_of(value, len(names)), strict=True)]
+    named = dict(zip(names, items, strict=True))
     if placed is not None:
         named["path"] = placed(path)
     return kind(**named)

@@ -160,11 +160,12 @@ def _packages(root: Path) -> list[str]:
     """Names of the modules and of the folders with modules that lie in the root or in src/."""
     found = []
     for folder in (root, root / "src"):
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            name = entry.stem if entry.suffix == ".py" and entry.is_file() else entry.name
-            package = entry.is_dir() and any(entry.glob("*.py"))
-            if name.isidentifier() and (package or name != entry.name):
-                found.append(name)
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            stem = name.removesuffix(".py")
+            if not stem.isidentifier():
+                continue  # most of what lies in a root: the disk is not asked about it
+            if os.path.isfile(folder / name) if stem != name else any((folder / name).glob("*.py")):
+                found.append(stem)
     return found
 
 

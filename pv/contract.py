@@ -5,7 +5,9 @@ and the document keeps every key, known or not, with its place.
 """
 
 import functools
+import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -216,8 +218,11 @@ def read_bytes(path: Path) -> bytes:
     try:
         with path.open("rb", buffering=0) as stream:
             data = bytearray()
-            while part := stream.read(min(PIECE, yaml_loader.MAX_BYTES + 1 - len(data))):
+            whole = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+            while part := stream.read(wanted := min(PIECE, yaml_loader.MAX_BYTES + 1 - len(data))):
                 data += part
+                if whole and len(part) < wanted:
+                    break  # a file that gives less than it was asked for is at its end; a pipe may only be slow
             return bytes(data)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

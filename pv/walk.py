@@ -112,11 +112,12 @@ def find(paths: Sequence[Path], given: Collection[Path] = ()) -> Found:
     """
     found = Found()
     seen: set[str] = set()
-    not_these = functools.cache(no_contracts)
+    not_these, real_folder = functools.cache(no_contracts), functools.cache(os.path.realpath)
 
     def add(these: Found) -> None:
         for file in these.files:
-            real = os.path.realpath(file)
+            link = os.path.islink(file)
+            real = os.path.realpath(file) if link else os.path.join(real_folder(file.parent), file.name)
             if real not in seen:
                 seen.add(real)
                 found.files.append(file)
