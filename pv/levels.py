@@ -4,9 +4,10 @@
 |-------------------------|-----------------------------------------------------------------------------------|
 | UNTESTED                | nothing                                                                           |
 | PARTIAL_ALGORITHM_LEVEL | algorithm SURVIVED, and it was seen red: each mutant, one at least, FALSIFIED      |
-| FUNCTIONAL              | PARTIAL, live SURVIVED on a model named by digest, and each mutant FALSIFIED by it |
-| DISCHARGED              | FUNCTIONAL, oracle SURVIVED, its name and version recorded, each mutant FALSIFIED; |
-|                         | or live put out the same on two distinct machines at least, for each of its models |
+| FUNCTIONAL              | PARTIAL, live SURVIVED on each model that the test names, by digest, and each      |
+|                         | mutant FALSIFIED by it                                                            |
+| DISCHARGED              | FUNCTIONAL, oracle SURVIVED on each, its name and version recorded, each mutant    |
+|                         | FALSIFIED; or live put out the same on two distinct machines at least, on each    |
 | FALSIFIED               | a promise was FALSIFIED: outranks everything                                      |
 | STALE                   | there are records, all of them for other digests: worth nothing                   |
 
@@ -184,10 +185,14 @@ def _lacks(binding: Binding, role: str, today: list[Record]) -> list[str]:
     lacks = []
     survived = [r for r in today if r.role == role and not r.mutant and r.outcome is Outcome.SURVIVED]
     caught = {r.mutant for r in today if r.role == role and r.mutant and r.outcome is Outcome.FALSIFIED}
-    if not survived:
-        lacks.append(f"{role} has no SURVIVED record for today's digests")
-    elif role == "oracle" and not any(r.oracle and r.oracle.name and r.oracle.version for r in survived):
-        lacks.append("oracle survived, but which implementation and version is not recorded")
+    for plan in plans:
+        mine = [r for r in survived if (r.model.name if r.model else None) == plan.model]
+        if plan.mutant is not None:
+            continue
+        if not mine:
+            lacks.append(f"{plan.suffix} has no SURVIVED record for today's digests")
+        elif role == "oracle" and not any(r.oracle and r.oracle.name and r.oracle.version for r in mine):
+            lacks.append(f"{plan.suffix} survived, but which implementation and version is not recorded")
     mutants = [plan.mutant for plan in plans if plan.mutant]
     if not mutants:
         lacks.append(f"{role} was never seen red: the test names no mutants")

@@ -48,7 +48,7 @@ def test_what_fell_and_what_rose_is_told_with_the_reason(repository):
     commit(repository)
     found = compared(repository)
     assert told(found) == [("fell", "T-1", Level.DISCHARGED, Level.PARTIAL)]
-    assert found.moves[0].reasons[0] == "not FUNCTIONAL: live has no SURVIVED record for today's digests"
+    assert found.moves[0].reasons[0] == "not FUNCTIONAL: live-tiny has no SURVIVED record for today's digests"
     assert not any(reason.startswith("PARTIAL") for reason in found.moves[0].reasons)
     record(repository)
     found = compared(repository, "work")
