@@ -9,10 +9,12 @@ JSON (`--format json`), keys in this order, "schema" changes when a key changes 
      "totals": {contracts_base, contracts_head, tests_base, tests_head, tests_compared, versions_judged, versions_same,
                 evidence_base, evidence_kept, findings, accepted, not_compared},
      "findings": [FINDING], "accepted": [FINDING and version, reason, changelog_line],
-     "declined": [{path, reason}]}
+     "declined": [{path, reason}], "notes": [{path, line, contract, test, role, base, head, comparisons_base,
+     comparisons_head}]}
     FINDING = {id, path, line, contract, test, message, hint}
 
-contract and test are "" where a finding is about none; docs/ledger.md lists the ids.
+contract and test are "" where a finding is about none; docs/ledger.md lists the ids. notes are falsifiers whose code
+changed: base and head are their names, and the numbers of comparisons null where no evidence of today tells.
 """
 
 import os
@@ -31,8 +33,10 @@ from pv.gate_checks import demotions, losses, lost_contracts, standing, versions
 from pv.gate_evidence import digests, evidence, kept, released
 from pv.gate_sides import ACCEPTED_AS, Finding, Sides
 from pv.gate_tolerances import tolerances
+from pv.gate_trials import weakened
 from pv.ledger_diff import unread
 from pv.status import survey
+from pv.trial_changes import Changed, changed_falsifiers
 from pv.validate import ACCEPT, DECLINE, REJECT
 
 
@@ -42,6 +46,7 @@ class Verdict:
 
     findings  what rejects; accepted: what would, each with the entry of the changelog that accepts it
     declined  (path, reason) of what was not compared
+    notes     falsifiers whose code changed, which is for a reviewer to judge
     """
 
     ref: str
@@ -56,6 +61,7 @@ class Verdict:
     judged: int
     same: int
     files: tuple[int, int]
+    notes: tuple[Changed, ...]
 
     @property
     def code(self) -> int:
@@ -91,6 +97,7 @@ def gate(ref: str, here: Path) -> Verdict:
             *demotions(sides),
             *losses(sides),
             *tolerances(sides),
+            *weakened(sides, (version.config, config)),
             *lost_contracts(sides, changes),
             *versions(sides, changes),
             *evidence(sides, files, digests(config.evidence), config, released(head.evidence)),
@@ -100,6 +107,7 @@ def gate(ref: str, here: Path) -> Verdict:
         rejected, accepted = _sorted_out(plain, sides)
         declined = [(f"{version.title}: {path}", why) for path, why in unread(version, old)]
         declined += [(path.replace(base, base[:12]), why) for path, why in changes.declined]
+        notes = tuple(changed_falsifiers([(old, new) for _, old, new in sides.pairs], (version.config, config)))
     return Verdict(
         ref=ref,
         base=version,
@@ -113,6 +121,7 @@ def gate(ref: str, here: Path) -> Verdict:
         judged=len(changes.compared),
         same=changes.same,
         files=(len(files), kept(files, digests(config.evidence))),
+        notes=notes,
     )
 
 

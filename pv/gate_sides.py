@@ -12,6 +12,7 @@ OVERCLAIM, BROKEN, DEMOTION, VERSION = "GATE-OVERCLAIM", "GATE-BROKEN", "GATE-DE
 EVIDENCE, UNREADABLE, TOLERANCE = "GATE-EVIDENCE", "GATE-UNREADABLE", "GATE-TOLERANCE"
 LOST_MUTANT, LOST_FALSIFIER = "GATE-LOST-MUTANT", "GATE-LOST-FALSIFIER"
 LOST_TEST, LOST_CONTRACT = "GATE-LOST-TEST", "GATE-LOST-CONTRACT"
+FEWER, CHANGED_MUTANT = "GATE-FEWER-COMPARISONS", "GATE-CHANGED-MUTANT"
 
 ACCEPTED_AS: Mapping[str, str] = MappingProxyType(
     {
@@ -20,6 +21,8 @@ ACCEPTED_AS: Mapping[str, str] = MappingProxyType(
         LOST_MUTANT: "mutant",
         LOST_FALSIFIER: "falsifier",
         LOST_TEST: "test",
+        FEWER: "comparisons",
+        CHANGED_MUTANT: "defect",
     }
 )
 """What a changelog may accept, by the word that it uses for it; nothing else can be accepted."""

@@ -49,6 +49,7 @@ class Earned:
              3339 in UTC, or None where nothing supports
     machines  on how many distinct machines, at least, each promise that survived was seen to survive
     evidence  digests of the records of today, sorted
+    comparisons  by trial that a record of today supports, how many comparisons were made; of several machines, the most
     """
 
     level: Level
@@ -59,6 +60,7 @@ class Earned:
     recorded: str | None = None
     machines: int = 0
     evidence: tuple[str, ...] = ()
+    comparisons: Mapping[str, int] = field(default_factory=dict)
 
 
 def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
@@ -90,6 +92,7 @@ def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
         recorded=_recorded(own),
         machines=min(map(distinct, _machines(own).values()), default=0),
         evidence=tuple(sorted(one.digest for one in own)),
+        comparisons=_comparisons(own),
     )
 
 
@@ -100,6 +103,15 @@ def _recorded(own: list[Kept]) -> str | None:
             trial = _suffix(one.record)
             newest[trial] = max(newest.get(trial, ""), *(run.time for run in one.runs))
     return min(newest.values(), default=None)
+
+
+def _comparisons(own: list[Kept]) -> dict[str, int]:
+    most: dict[str, int] = {}
+    for one in own:
+        if one.runs and supports(one.record.outcome, one.record.mutant):
+            trial = _suffix(one.record)
+            most[trial] = max(most.get(trial, 0), one.record.comparisons)
+    return most
 
 
 def _machines(own: list[Kept]) -> dict[str, set[Machine]]:

@@ -85,6 +85,27 @@ def _(repo: Repository) -> None:
     repo.settle()
 
 
+@cheat("weaken a falsifier and its mutants together, under the old names", GATE, r"GATE-FEWER-COMPARISONS")
+def _(repo: Repository) -> None:
+    whole = '    trial.equal(subject.checksum(b"\\xff\\x01"), 5, "checksum of 256")\n'
+    repo.change(
+        "attacks.py", (whole, ""), ('b"ab"), subject.checksum(b"ba")', 'b"a"), 97'), ('("1000000000")', '("1")')
+    )
+    repo.settle()
+
+
+@cheat("plant defects that are easier to catch, under the old names", GATE, r"GATE-CHANGED-MUTANT")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ('"100"', '"2"'))
+    repo.settle()
+
+
+@cheat("weaken what a planted defect calls, under the old names", GATE, r"GATE-CHANGED-MUTANT")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ('os.environ["MODULUS"] = modulus', 'os.environ["MODULUS"] = "1"'))
+    repo.settle()
+
+
 @cheat("name no mutants at all", CHECK, r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED")
 def _(repo: Repository) -> None:
     text = (repo.path / "contracts/sum-v1.yaml").read_text()

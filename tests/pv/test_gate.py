@@ -29,7 +29,23 @@ PROMISE = (
     .replace("  rule: somebody", "  binds_to: other\n  rule: somebody")
     .replace("- id: OBL-1\n", "- id: OBL-1\n  type: bound\n  tolerance: 1.0e-6\n")
 )
-CODE = "import sums\n\n\ndef order(trial): ...\ndef files(trial): ...\ndef same_as_zlib(trial): ...\n"
+CODE = """\
+import sums
+from checks import helpers
+from pv.trial import mutant
+
+
+def order(trial): helpers.compare(trial, sums)
+def files(trial): ...
+def same_as_zlib(trial): ...
+@mutant
+def off_by_one(): yield from helpers.plant(1)
+@mutant
+def forgets_last():
+    "Forgets the last."
+    yield
+"""
+HELPERS = "def compare(trial, sums): ...\ndef plant(number): yield number\n"
 PAGE = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
 
 
@@ -45,7 +61,7 @@ def repository(tmp_path, monkeypatch):
     other = PROMISE.replace("T-", "O-").replace("  status: FUNCTIONAL\n", "")
     other = re.sub(r"  falsifiers:\n(    .*\n)+", "", other).replace("  mutants: [off_by_one, forgets_last]\n", "")
     other = other.replace("  models: [tiny, smol]\n", "")
-    write(here, {**FILES, "checks/sums.py": CODE, PLACE: PROMISE, OTHER: other})
+    write(here, {**FILES, "checks/sums.py": CODE, "checks/helpers.py": HELPERS, PLACE: PROMISE, OTHER: other})
     record(here)
     commit(here)
     run(here, "checkout", "-q", "-b", "work")
@@ -118,7 +134,21 @@ def less_promised(folder, **how):
     edit(folder, ("- id: T-2\n", "- id: T-3\n"), **how)
 
 
+def less_compared(folder, **how):
+    edit(folder, **how)
+    write(folder, {"sums.py": "def total(x): return sum(sorted(x))\n"})
+    record(folder, comparisons=1)
+
+
+def planted_otherwise(folder, **how):
+    edit(folder, **how)
+    write(folder, {"checks/helpers.py": HELPERS.replace("yield number", "yield 9")})
+    record(folder)
+
+
 LOSSES = {
+    "GATE-FEWER-COMPARISONS": (less_compared, "comparisons", "T-1"),
+    "GATE-CHANGED-MUTANT": (planted_otherwise, "defect", "T-1"),
     "GATE-DEMOTION": (lowered, "demotion", "T-1"),
     "GATE-TOLERANCE": (loosened, "tolerance", "T-1"),
     "GATE-LOST-MUTANT": (less_caught, "mutant", "T-1"),
@@ -179,6 +209,85 @@ def test_an_entry_of_the_base_accepts_nothing_more(repository):
     verdict = gate("main", repository)
     assert [found.id for found in verdict.findings] == ["GATE-DEMOTION", "GATE-VERSION"]
     assert "is an old one: it accepted an earlier loss" in verdict.findings[0].message
+
+
+# -- trials that are weakened under their old names -------------------------------------------------------------------
+
+
+def test_fewer_comparisons_are_told_by_trial(repository):
+    less_compared(repository)
+    (found,) = gate("main", repository).findings
+    assert found.message == (
+        "T-1 makes fewer comparisons than it did: algorithm 2 -> 1, algorithm!off_by_one 2 -> 1, "
+        "algorithm!forgets_last 2 -> 1, live-tiny 2 -> 1 and 7 more"
+    )
+
+
+def test_a_planted_defect_that_changed_is_told_with_its_place(repository):
+    planted_otherwise(repository)
+    verdict = gate("main", repository)
+    assert [found.message for found in verdict.findings] == [
+        "T-1: the planted defect off_by_one (checks/sums.py:10) was changed"
+    ]
+    assert verdict.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('    "Forgets the last."\n    yield\n', '\n    "Another docstring."\n    yield  # and a comment\n'),
+        ("def files(trial): ...\n", "def files(trial): ...\n\n\ndef unrelated(): ...\n"),
+        ("from checks import helpers\n", "import checks.helpers as helpers\n"),
+    ],
+)
+def test_a_defect_is_the_same_under_another_docstring_place_or_import(repository, old, new):
+    assert old in CODE
+    write(repository, {"checks/sums.py": CODE.replace(old, new)})
+    record(repository)
+    assert judged(repository, ACCEPT) == ([], [])
+
+
+def test_a_defect_that_the_text_does_not_show_counts_as_changed_with_the_code(repository):
+    write(repository, {"checks/more.py": CODE, "checks/sums.py": "from checks.more import *\n"})
+    record(repository)
+    verdict = gate("main", repository)
+    assert [found.message for found in verdict.findings] == [
+        "T-1: the planted defects off_by_one (checks.sums), forgets_last (checks.sums) were changed"
+    ]
+
+
+def test_a_falsifier_whose_code_changed_is_a_note_and_no_finding(repository, capsys):
+    write(repository, {"checks/helpers.py": HELPERS.replace("sums): ...", "sums): return")})
+    record(repository, comparisons=3)
+    assert judged(repository, ACCEPT) == ([], [])
+    told = "T-1: the code of the algorithm falsifier checks.sums:order changed; comparisons 2 -> 3"
+    assert main(["gate", "--base", "main"]) == ACCEPT
+    assert capsys.readouterr().out.splitlines()[0] == f"note: {PLACE}:19: {told}"
+    assert main(["gate", "--base", "main", "--format", "markdown"]) == ACCEPT
+    assert "For the reviewer:" in capsys.readouterr().out
+    assert main(["gate", "--base", "main", "--json"]) == ACCEPT
+    assert json.loads(capsys.readouterr().out)["notes"] == [
+        {
+            "path": PLACE,
+            "line": 19,
+            "contract": "checksum-v1",
+            "test": "T-1",
+            "role": "algorithm",
+            "base": "checks.sums:order",
+            "head": "checks.sums:order",
+            "comparisons_base": 2,
+            "comparisons_head": 3,
+        }
+    ]
+    assert main(["ledger", "diff", "main", "--format", "markdown"]) == ACCEPT
+    assert "the code of the algorithm falsifier checks.sums:order changed; comparisons 2 -" in capsys.readouterr().out
+
+
+def test_another_function_of_the_same_module_is_another_falsifier(repository):
+    edit(repository, ("algorithm: checks.sums:order", "algorithm: checks.sums:files"))
+    record(repository)
+    (note,) = gate("main", repository).notes
+    assert "falsifier checks.sums:order -> checks.sums:files changed; comparisons 2 -> 2" in note.words
 
 
 # -- what is earned ---------------------------------------------------------------------------------------------------
@@ -433,7 +542,7 @@ def test_the_json_has_the_documented_shape(repository, capsys):
     (repository / OTHER).unlink()
     assert main(["gate", "--base", "main", "--json"]) == REJECT
     content = json.loads(capsys.readouterr().out)
-    assert list(content) == ["schema", "verdict", "base", "totals", "findings", "accepted", "declined"]
+    assert list(content) == ["schema", "verdict", "base", "totals", "findings", "accepted", "declined", "notes"]
     assert (content["schema"], content["verdict"], content["base"]["name"]) == ("pv-gate/1", "reject", "main")
     assert content["base"]["commit"] == run(repository, "rev-parse", "main")
     assert content["totals"]["accepted"] == 1

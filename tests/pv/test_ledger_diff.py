@@ -101,7 +101,7 @@ def test_two_folders_are_compared_each_with_its_own_evidence(repository, tmp_pat
 def test_the_json_has_the_documented_shape(repository):
     write(repository, {"sums.py": "x = 1\n"})
     content = json.loads(as_json(compared(repository)))
-    assert list(content) == ["schema", "base", "head", "totals", "moves", "declined"]
+    assert list(content) == ["schema", "base", "head", "totals", "moves", "declined", "falsifiers"]
     assert content["schema"] == "pv-ledger-diff/1"
     assert content["base"] == {"name": "main", "commit": run(repository, "rev-parse", "main")}
     assert content["totals"]["stale"] == 1
