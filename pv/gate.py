@@ -24,14 +24,15 @@ from pathlib import Path
 
 from pv import git
 from pv.at_revision import Version, version_at, working_tree
-from pv.changelog import Entry, acceptance
+from pv.changelog import PROJECT, Entry, acceptance, accepted_by
 from pv.config import Config, find
 from pv.contract import Contract
 from pv.diff import Verdict as Diff
 from pv.diff import diff
 from pv.gate_checks import demotions, losses, lost_contracts, standing, versions
 from pv.gate_evidence import digests, evidence, kept, released
-from pv.gate_sides import ACCEPTED_AS, Finding, Sides
+from pv.gate_settings import Asked, settings
+from pv.gate_sides import ACCEPTED_AS, GOAL, SETTING, Finding, Sides
 from pv.gate_tolerances import tolerances
 from pv.gate_trials import weakened
 from pv.ledger_diff import unread
@@ -104,8 +105,10 @@ def gate(ref: str, here: Path) -> Verdict:
         ]
         ours = working_tree(config)
         plain = [replace(each, message=ours.plain(each.message)) for each in found]
-        rejected, accepted = _sorted_out(plain, sides)
         declined = [(f"{version.title}: {path}", why) for path, why in unread(version, old)]
+        asked = settings(version, config, sides)
+        rejected, accepted = _sorted_out([*plain, *asked.findings], sides, asked)
+        declined += asked.declined
         declined += [(path.replace(base, base[:12]), why) for path, why in changes.declined]
         notes = tuple(changed_falsifiers([(old, new) for _, old, new in sides.pairs], (version.config, config)))
     return Verdict(
@@ -137,21 +140,27 @@ def _below(folder: str, other: str) -> bool:
     return other == "." or folder.startswith(f"{other}/")
 
 
-def _sorted_out(found: Sequence[Finding], sides: Sides) -> tuple[list[Finding], list[tuple[Finding, Entry]]]:
+def _sorted_out(
+    found: Sequence[Finding], sides: Sides, asked: Asked
+) -> tuple[list[Finding], list[tuple[Finding, Entry]]]:
     """What rejects, with a word on a changelog that tries and fails to accept it; and what is accepted."""
     rejected, accepted = [], []
     for finding in found:
-        kind = ACCEPTED_AS.get(finding.id)
-        head = sides.contract(finding.contract)
-        if kind is None or head is None:
-            rejected.append(finding)
-            continue
-        entry, why = acceptance(head, _before(sides, head), finding.test, kind)
+        entry, why = _acceptance(finding, sides, asked)
         if entry is not None:
             accepted.append((finding, entry))
         else:
             rejected.append(finding.because(why) if why else finding)
     return rejected, accepted
+
+
+def _acceptance(finding: Finding, sides: Sides, asked: Asked) -> tuple[Entry | None, str]:
+    if finding.id in (SETTING, GOAL):
+        return accepted_by(asked.head, asked.base, finding.test, PROJECT)
+    kind, head = ACCEPTED_AS.get(finding.id), sides.contract(finding.contract)
+    if kind is None or head is None:
+        return None, ""
+    return acceptance(head, _before(sides, head), finding.test, kind)
 
 
 def _before(sides: Sides, head: Contract) -> Contract | None:

@@ -69,7 +69,7 @@ def evidence(
     """Evidence that does not verify or was taken away, and whatever else could not be read."""
     models = _models(config)
     for problem in sides.head.problems:
-        path, line = _place(problem.path)
+        path, line = place_and_line(problem.path)
         about = Path(path).is_relative_to(config.evidence)
         hint = (
             "restore it from git; what does not verify counts for nothing"
@@ -108,8 +108,8 @@ def _models(config: Config) -> set[str]:
         return set()
 
 
-def _place(path: str) -> tuple[str, int]:
-    """A path with the line that may stand behind it."""
+def place_and_line(path: str) -> tuple[str, int]:
+    """A path, and the line that may stand behind it."""
     found = re.fullmatch(r"(.*?)(?::(\d+))?(?::\d+)?", path, re.DOTALL)
     assert found is not None
     return found[1], int(found[2] or 1)

@@ -58,7 +58,7 @@ def as_text(verdict: Verdict) -> str:
         lines += [f"{found.path}:{found.line}: {found.id}: {found.message}", f"  hint: {found.hint}"]
     for found, entry in verdict.accepted:
         lines.append(f"accepted: {found.path}:{found.line}: {found.id}: {found.message}")
-        lines.append(f"  reason: {entry.reason.strip()} (changelog {entry.version}, line {entry.line})")
+        lines.append(f"  reason: {entry.reason.strip()} ({entry.place})")
     lines += [f"note: {note.path}:{note.line}: {note.words}" for note in verdict.notes]
     lines += [f"not compared: {path}: {reason}" for path, reason in verdict.declined]
     return "\n".join(map(printable, [*lines, summary(verdict)]))
@@ -72,7 +72,11 @@ def as_markdown(verdict: Verdict) -> str:
         lines += [*markdown.table(("id", "where", "what", "what to do"), rows), ""]
     if verdict.accepted:
         rows = [
-            [markdown.code(found.id), *_cells(found), markdown.text(f"{entry.reason.strip()} ({entry.version})")]
+            [
+                markdown.code(found.id),
+                *_cells(found),
+                markdown.text(f"{entry.reason.strip()} ({entry.version or entry.place})"),
+            ]
             for found, entry in verdict.accepted
         ]
         lines += ["Accepted by a changelog:", "", *markdown.table(("id", "where", "what", "reason"), rows), ""]
@@ -93,7 +97,7 @@ def as_github(verdict: Verdict, workspace: Path | None = None) -> str:
     for found in verdict.findings:
         lines.append(command("error", _at(found, verdict, root), f"{found.message}\nhint: {found.hint}"))
     for found, entry in verdict.accepted:
-        text = f"accepted: {found.message}\nreason: {entry.reason.strip()} (changelog {entry.version})"
+        text = f"accepted: {found.message}\nreason: {entry.reason.strip()} ({entry.place})"
         lines.append(command("notice", _at(found, verdict, root), text))
     for note in verdict.notes:
         place = {"file": place_of(str(verdict.root / note.path), root), "line": str(note.line)}

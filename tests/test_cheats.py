@@ -373,6 +373,71 @@ def _(repo: Repository) -> None:
     shutil.copy(old, old.with_name(f"{repo.head()[0]}.{old.name.partition('.')[2]}"))
 
 
+# what the project asks for
+
+
+@cheat("take code out of what counts as first-party, which no trial runs", GATE, r"GATE-SETTING: helper is no longer")
+def _(repo: Repository) -> None:
+    repo.change("pyproject.toml", ('"helper", ', ""))
+    repo.change(
+        "subject.py",
+        ("    from helper import modulus\n\n    return sum(data) % modulus()", "    return sum(data) % 251"),
+    )
+    repo.settle()
+
+
+@cheat("trust one's own key first, and sign with it in the next change", GATE, r"GATE-SETTING: keys/mine\.pub is a key")
+def _(repo: Repository) -> None:
+    signed(repo)
+    repo.change("pyproject.toml", ('"keys/ci.pub"', '"keys/ci.pub", "keys/mine.pub"'))
+
+
+@cheat(
+    "put one's own key into the file of a trusted one", GATE, r"GATE-SETTING: keys/ci\.pub is a key that the base does"
+)
+def _(repo: Repository) -> None:
+    signed(repo)
+    shutil.copy(repo.path / "keys" / "mine.pub", repo.path / "keys" / "ci.pub")
+
+
+@cheat("switch off the rule that finds it", GATE, r"GATE-SETTING: the severity of SCHEMA-009 went from \w+ to off")
+def _(repo: Repository) -> None:
+    text = (repo.path / "pyproject.toml").read_text()
+    repo.write("pyproject.toml", text + '[tool.pv.severity]\nSCHEMA-009 = "off"\n')
+
+
+@cheat(
+    "suppress what the rule finds", GATE, r"GATE-SETTING: SCHEMA-009 is suppressed in \S+ until 2099-01-01, and was not"
+)
+def _(repo: Repository) -> None:
+    entry = {"rule": "SCHEMA-009", "path": "contracts/*", "reason": "later"}
+    lines = "".join(f'{key} = "{value}"\n' for key, value in entry.items()) + "until = 2099-01-01\n"
+    text = (repo.path / "pyproject.toml").read_text()
+    repo.write("pyproject.toml", f"{text}[[tool.pv.suppress]]\n{lines}")
+
+
+@cheat(
+    "add what the rule finds to the baseline", GATE, r"GATE-SETTING: the baseline holds 1 finding that it did not hold"
+)
+def _(repo: Repository) -> None:
+    found = '{"rule": "SCHEMA-009", "path": "contracts/sum-v1.yaml", "message": "m", "count": 1}'
+    repo.write("pv-baseline.json", f'{{"schema": "pv-baseline/1", "findings": [\n{found}\n]}}\n')
+    repo.change("pyproject.toml", ("[tool.pv]\n", '[tool.pv]\nbaseline = "pv-baseline.json"\n'))
+
+
+@cheat(
+    "ask less of a milestone, so that it is reached",
+    GATE,
+    r"GATE-GOAL: ONE asks PARTIAL of FALSIFY-SUM-002, and asked F",
+)
+def _(repo: Repository) -> None:
+    goal = "- {id: ONE, title: t, tests: [{contract: sum-v1, test: FALSIFY-SUM-002, level: FUNCTIONAL}]}\n"
+    repo.write("milestones.yaml", goal)
+    repo.change("pyproject.toml", ("[tool.pv]\n", '[tool.pv]\nmilestones = "milestones.yaml"\n'))
+    repo.base = repo.commit()
+    repo.write("milestones.yaml", goal.replace("FUNCTIONAL", "PARTIAL"))
+
+
 # the files of evidence
 
 

@@ -423,6 +423,137 @@ def test_a_renamed_contract_is_compared_with_what_it_was(repository):
     assert ("GATE-DEMOTION", "crc-v1", "T-1") in found
 
 
+# -- the settings and goals of the project ----------------------------------------------------------------------------
+
+SETTINGS = """\
+[project.scripts]
+sums = "sums:main"
+
+[tool.pv]
+first-party = ["checks", "sums"]
+models = "models.yaml"
+milestones = "milestones.yaml"
+baseline = "baseline.json"
+
+[tool.pv.severity]
+SCHEMA-009 = "error"
+
+[[tool.pv.suppress]]
+rule = "SCHEMA-013"
+path = "contracts/other-v1.yaml"
+reason = "later"
+until = 2027-03-31
+"""
+GOALS = """\
+- id: ONE
+  title: the first
+  tests:
+  - {contract: checksum-v1, test: T-1, level: FUNCTIONAL, weight: 3}
+  - {contract: other-v1, test: O-1, level: PARTIAL}
+"""
+KNOWN = '{"schema": "pv-baseline/1", "findings": [\n%s\n]}\n'
+FIRST = '{"rule": "SCHEMA-009", "path": "contracts/x.yaml", "message": "m", "count": 1}'
+MORE = FIRST.replace("x.yaml", "y.yaml")
+
+
+@pytest.fixture
+def settled(repository):
+    """Settings and goals on main."""
+    files = {"pyproject.toml": SETTINGS, "milestones.yaml": GOALS, "baseline.json": KNOWN % FIRST}
+    write(repository, files)
+    record(repository)
+    commit(repository)
+    run(repository, "branch", "-f", "main", "work")
+    assert judged(repository, ACCEPT) == ([], [])
+    return repository
+
+
+LOOSER = [
+    ("pyproject.toml", '"checks", "sums"', '"checks"', "GATE-SETTING", "first-party sums", 5),
+    ("pyproject.toml", 'sums = "sums:main"', "", "GATE-SETTING", "script sums", 1),
+    ("pyproject.toml", '"sums:main"', '"other:main"', "GATE-SETTING", "script sums", 1),
+    ("pyproject.toml", '"error"', '"off"', "GATE-SETTING", "severity SCHEMA-009", 11),
+    ("pyproject.toml", 'SCHEMA-009 = "error"', "", "GATE-SETTING", "severity SCHEMA-009", 4),
+    ("pyproject.toml", "2027-03-31", "2028-03-31", "GATE-SETTING", "suppress SCHEMA-013", 13),
+    ("pyproject.toml", "other-v1", "*", "GATE-SETTING", "suppress SCHEMA-013", 13),
+    ("pyproject.toml", 'milestones = "milestones.yaml"', "", "GATE-GOAL", "goal ONE", 1),
+    ("baseline.json", FIRST, f"{FIRST},\n{MORE}", "GATE-SETTING", "baseline", 3),
+    ("baseline.json", '"count": 1', '"count": 2', "GATE-SETTING", "baseline", 2),
+    ("milestones.yaml", "id: ONE", "id: TWO", "GATE-GOAL", "goal ONE", 1),
+    ("milestones.yaml", "level: FUNCTIONAL", "level: PARTIAL", "GATE-GOAL", "goal ONE", 1),
+    ("milestones.yaml", "weight: 3", "weight: 4", "GATE-GOAL", "goal ONE", 1),
+    ("milestones.yaml", "  - {contract: other-v1, test: O-1, level: PARTIAL}\n", "", "GATE-GOAL", "goal ONE", 1),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "id", "name", "line"), LOOSER)
+def test_what_loosens_the_project_is_rejected_with_its_line_and_accepted_once(settled, file, old, new, id, name, line):
+    text = (settled / file).read_text()
+    assert text.count(old) == 1
+    write(settled, {file: text.replace(old, new)})
+    record(settled)
+    (found,) = [one for one in gate("main", settled).findings if one.id in ("GATE-SETTING", "GATE-GOAL")]
+    assert (found.id, found.test, found.line) == (id, name, line)
+    assert found.path == file
+    entry = f'\n[[tool.pv.changelog]]\nreason = "it is meant"\naccepts = ["{name}"]\n'
+    write(settled, {"pyproject.toml": (settled / "pyproject.toml").read_text() + entry})
+    assert judged(settled, ACCEPT) == ([], [(id, "", name)])
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    assert judged(settled, ACCEPT) == ([], [])
+    run(settled, "checkout", "-q", "HEAD~1", "--", file)
+    write(settled, {"pyproject.toml": SETTINGS + entry})
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    write(settled, {file: (settled / file).read_text().replace(old, new)})
+    record(settled)
+    (again,) = [one for one in gate("main", settled).findings if one.id == id]
+    assert "is an old one: it accepted an earlier loss" in again.message
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("pyproject.toml", '"checks", "sums"', '"checks", "sums", "more"'),
+        ("pyproject.toml", 'SCHEMA-009 = "error"', 'SCHEMA-009 = "error"\nSCHEMA-013 = "error"'),
+        ("pyproject.toml", "2027-03-31", "2027-01-31"),
+        ("pyproject.toml", 'baseline = "baseline.json"', ""),
+        ("milestones.yaml", "level: PARTIAL", "level: FUNCTIONAL"),
+        ("milestones.yaml", "title: the first", "title: another"),
+    ],
+)
+def test_what_asks_for_more_is_no_finding(settled, file, old, new):
+    write(settled, {file: (settled / file).read_text().replace(old, new)})
+    record(settled)
+    assert judged(settled, ACCEPT) == ([], [])
+
+
+def test_a_goal_that_rises_by_what_is_added_to_it_is_told(settled):
+    wanted = "  - {contract: checksum-v1, test: T-1, level: FUNCTIONAL, weight: 3}\n"
+    write(settled, {"milestones.yaml": GOALS.replace(wanted, "")})
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    write(settled, {"milestones.yaml": GOALS})
+    (found,) = gate("main", settled).findings
+    assert found.message == "ONE is at 75% by the goal as it is written now, and at 0% as it was"
+
+
+def test_what_is_wrong_in_a_changelog_of_the_project_is_told(settled):
+    write(settled, {"pyproject.toml": SETTINGS + "\n[[tool.pv.changelog]]\naccepts = [1]\n"})
+    (found,) = gate("main", settled).findings
+    assert (found.id, found.path) == ("GATE-UNREADABLE", "pyproject.toml")
+    assert found.message.startswith("[[tool.pv.changelog]] must be a list of tables, each with a reason")
+
+
+def test_settings_of_the_base_that_cannot_be_read_are_not_compared(settled, capsys):
+    write(settled, {"pyproject.toml": SETTINGS.replace("SCHEMA-013", "SCHEMA-999")})
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    write(settled, {"pyproject.toml": SETTINGS})
+    assert main(["gate", "--base", "main"]) == DECLINE
+    assert "pyproject.toml:13: [[tool.pv.suppress]]: there is no rule" in capsys.readouterr().out
+
+
 # -- evidence ---------------------------------------------------------------------------------------------------------
 
 
