@@ -567,6 +567,69 @@ def _(repo: Repository) -> None:
     )
 
 
+LEFT_OUT = (
+    r"1 of 9 trials {}: contracts/sum-v1.yaml::FALSIFY-SUM-001\[live-tiny\]\n[^\0]*FAILED: --falsify-strict demands"
+)
+TRIAL = "contracts/sum-v1.yaml::FALSIFY-SUM-001[live-tiny]"
+
+
+@cheat("deselect the trial that fails, in addopts", STRICT, LEFT_OUT.format(r"deselected \(by --deselect \S+\)"))
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", f"[pytest]\naddopts = --deselect {TRIAL}\n")
+
+
+@cheat("choose the trials that hold, in addopts", STRICT, LEFT_OUT.format(r"deselected \(by -k 'not live-tiny.*'\)"))
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", '[pytest]\naddopts = -k "not live-tiny or no_modulus or wrong_modulus"\n')
+
+
+@cheat(
+    "let a conftest drop the trial that fails", STRICT, LEFT_OUT.format(r"taken out by a hook of a plugin or a conf\S+")
+)
+def _(repo: Repository) -> None:
+    hook = (
+        "def pytest_collection_modifyitems(items):\n    items[:] = [i for i in items if not i.name.endswith('tiny]')]\n"
+    )
+    repo.write("conftest.py", hook)
+
+
+@cheat("let a conftest make the trial that fails itself", STRICT, LEFT_OUT.format(r"never tried \(.*\)"))
+def _(repo: Repository) -> None:
+    hook = "def pytest_runtest_protocol(item):\n    return True if item.name.endswith('tiny]') else None\n"
+    repo.write("conftest.py", hook)
+
+
+@cheat("let a conftest put another function in the place of the trial", STRICT, LEFT_OUT.format(r"never tried \(.*\)"))
+def _(repo: Repository) -> None:
+    hook = "def pytest_runtest_setup(item):\n    if item.name.endswith('tiny]'):\n        item.runtest = lambda: None\n"
+    repo.write("conftest.py", hook)
+
+
+@cheat(
+    "name the trials that hold in addopts", STRICT, r"8 of 9 trials not named by the arguments: .*\n.*--falsify-strict"
+)
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", f"[pytest]\naddopts = {TRIAL}\n")
+
+
+@cheat(
+    "ignore the contract that fails", STRICT, r"1 contract not collected \(.*\): contracts/bad-v1.yaml\n.*--falsify-str"
+)
+def _(repo: Repository) -> None:
+    text = (repo.path / "contracts/sum-v1.yaml").read_text()
+    repo.write("contracts/bad-v1.yaml", text.replace("FALSIFY-SUM", "FALSIFY-BAD").replace("OBL-1", "BAD-1"))
+    repo.write("conftest.py", 'collect_ignore_glob = ["contracts/bad*"]\n')
+
+
+@cheat(
+    "take the trial that fails out of the run that records", CHECK, r"SUM-001 states FUNCTIONAL, earned PARTIAL_ALGO"
+)
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", f"[pytest]\naddopts = --deselect {TRIAL}\n")
+    repo.change("helper.py", ("'251'", "'251' "))
+    repo.record()
+
+
 @cheat("let a run say that a failed record passed", VERIFY, r"says of .* that it passed, and it failed")
 def _(repo: Repository) -> None:
     repo.break_and_record()
