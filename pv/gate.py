@@ -79,8 +79,8 @@ def gate(ref: str, here: Path) -> Verdict:
     base = git.merge_base(top, git.commit(top, ref), git.commit(top, "HEAD"))
     with version_at(base, config.root) as version:
         # A branch cannot say itself whom to trust: a key that it adds counts from its merge on.
-        head = survey(replace(config, trusted_keys=version.config.trusted_keys or config.trusted_keys), remember=False)
-        old = survey(version.config, remember=False)
+        head = survey(replace(config, trusted_keys=version.config.trusted_keys or config.trusted_keys))
+        old = survey(version.config)
         files = digests(version.config.evidence)
         changes = _changes(config, version, base)
         sides = Sides(

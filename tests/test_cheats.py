@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pv.cli import main
+from pv.evidence.index import _checksum, _stamp, open_index
 from pv.evidence.merging import merge
 from pv.evidence.recording import keep
 from tests.cheating import ARM, MUTANTS, Repository, on_arm, pv_trial, said
@@ -26,6 +27,7 @@ COMMANDS = {
     GATE: "pv gate",
     FALSIFY: "pytest --falsify",
     STRICT: "pytest --falsify",
+    ("promote",): "pv promote",
 }
 
 
@@ -630,6 +632,32 @@ def _(repo: Repository) -> None:
     repo.record()
 
 
+def forge_the_index(repo: Repository) -> None:
+    """An edited record, and an index in the user's cache that says it was read as it was before."""
+    home = "sum-v1/FALSIFY-SUM-002"
+    path = repo.folder / repo.place("FALSIFY-SUM-002[algorithm]")
+    shelf = repo.evidence().shelves[home]
+    path.write_bytes(path.read_bytes().replace(b'"comparisons":2', b'"comparisons":9'))
+    about = [(file.name, file.stat()) for file in sorted(path.parent.iterdir())]
+    stamps = tuple((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino) for name, at in about)
+    index = open_index(repo.folder)
+    assert index
+    index.entries[home] = (_stamp(stamps), _checksum(shelf.facts, shelf.records), shelf.facts, shelf.records)
+    index.changed = True
+    index.save({home: stamps})
+    assert main(["status"]) == 0, "the index is believed where nobody judges by it"
+
+
+@cheat("forge the index in the user's cache", CHECK, r"was changed after it was written: its bytes have sha256")
+def _(repo: Repository) -> None:
+    forge_the_index(repo)
+
+
+@cheat("forge the index, and promote", ("promote",), r"was changed after it was written: its bytes have sha256")
+def _(repo: Repository) -> None:
+    forge_the_index(repo)
+
+
 @cheat("let a run say that a failed record passed", VERIFY, r"says of .* that it passed, and it failed")
 def _(repo: Repository) -> None:
     repo.break_and_record()
@@ -691,6 +719,7 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Reposito
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(pytester.path)
+    monkeypatch.setenv("PV_CACHE_DIR", f"{pytester.path}-cache")
     return Repository(pytester)
 
 
