@@ -30,7 +30,7 @@ from pv.contract import Contract
 from pv.diff import Verdict as Diff
 from pv.diff import diff
 from pv.gate_checks import demotions, losses, lost_contracts, standing, versions
-from pv.gate_evidence import digests, evidence, kept, released
+from pv.gate_evidence import ahead_of_the_clock, digests, evidence, kept, released
 from pv.gate_settings import Asked, settings
 from pv.gate_sides import ACCEPTED_AS, GOAL, SETTING, Finding, Sides
 from pv.gate_tolerances import tolerances
@@ -101,6 +101,7 @@ def gate(ref: str, here: Path) -> Verdict:
             *weakened(sides, (version.config, config)),
             *lost_contracts(sides, changes),
             *versions(sides, changes),
+            *ahead_of_the_clock(sides, config),
             *evidence(sides, files, digests(config.evidence), config, released(head.evidence)),
         ]
         ours = working_tree(config)

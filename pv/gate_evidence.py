@@ -8,7 +8,9 @@ from pathlib import Path
 from pv.canonical import sha256
 from pv.config import Config, registry
 from pv.errors import PvError
-from pv.evidence.folder import Evidence
+from pv.evidence.chain import run_path
+from pv.evidence.folder import Evidence, ahead
+from pv.evidence.run import now
 from pv.evidence.unfinished import PENDING
 from pv.gate_sides import EVIDENCE, UNREADABLE, Finding, Sides
 from pv.status import shown
@@ -106,6 +108,23 @@ def _models(config: Config) -> set[str]:
         return {str(model.path) for model in registry(config).values()}
     except PvError:
         return set()
+
+
+def ahead_of_the_clock(sides: Sides, config: Config) -> Iterator[Finding]:
+    """New runs that date themselves ahead of this machine's clock; a run is never dated before those it came after."""
+    runs = sides.head.evidence.chain.runs
+    for digest in ahead(runs):
+        run = runs[digest]
+        before = max((runs[parent].time for parent in run.parents if parent in runs), default="")
+        if digest not in sides.base.evidence.chain.runs and run.time > before:
+            yield Finding(
+                id=EVIDENCE,
+                path=f"{shown(config.evidence, config.root)}/{run_path(digest)}",
+                line=1,
+                message=f"is dated {run.time}, ahead of this machine's clock: it is {now()} here",
+                hint="set the clock of the machine that recorded it right, and record again from the base's evidence; "
+                "or the clock of this machine",
+            )
 
 
 def place_and_line(path: str) -> tuple[str, int]:

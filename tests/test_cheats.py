@@ -670,6 +670,12 @@ def _(repo: Repository) -> None:
     repo.replace_run(repo.head()[0], time="2001-01-01T00:00:00Z")
 
 
+@cheat("date a run in the future", GATE, r"GATE-EVIDENCE: is dated 2099-01-01T00:00:00Z, ahead of this machine's clock")
+def _(repo: Repository) -> None:
+    repo.record()
+    repo.replace_run(repo.head()[0], time="2099-01-01T00:00:00Z")
+
+
 @cheat("reuse the id of a run", VERIFY, r"reuses the id \w+ of run")
 def _(repo: Repository) -> None:
     digest, run = repo.head()

@@ -579,6 +579,21 @@ def runs(folder):
     return sorted((folder / "evidence" / "_runs").iterdir())
 
 
+def test_a_run_that_dates_itself_ahead_is_rejected_and_those_after_it_are_not(repository, monkeypatch, capsys):
+    with monkeypatch.context() as clock:
+        clock.setattr("pv.evidence.recording.now", lambda: "2099-01-01T00:00:00Z")
+        record(repository)
+    assert main(["evidence", "verify"]) == ACCEPT, "it may be this machine's clock that is wrong"
+    assert "is dated 2099-01-01T00:00:00Z, ahead of this machine's clock" in capsys.readouterr().out
+    (found,) = gate("main", repository).findings
+    assert (found.id, Path(found.path).parent.as_posix()) == ("GATE-EVIDENCE", "evidence/_runs")
+    assert "record again from the base's evidence" in found.hint
+    commit(repository)
+    run(repository, "branch", "-f", "main", "work")
+    record(repository)
+    assert judged(repository, ACCEPT) == ([], [])
+
+
 def test_a_record_may_go_that_a_release_names_and_no_other(repository):
     write(repository, {"sums.py": "x = 1\n"})
     record(repository)
