@@ -4,9 +4,10 @@
 |-------------------------|-----------------------------------------------------------------------------------|
 | UNTESTED                | nothing                                                                           |
 | PARTIAL_ALGORITHM_LEVEL | algorithm SURVIVED, and it was seen red: each mutant, one at least, FALSIFIED      |
-| FUNCTIONAL              | PARTIAL, live SURVIVED on a model named by digest, and each mutant FALSIFIED by it |
-| DISCHARGED              | FUNCTIONAL, oracle SURVIVED, its name and version recorded, each mutant FALSIFIED; |
-|                         | or live put out the same on two distinct machines at least, for each of its models |
+| FUNCTIONAL              | PARTIAL, live SURVIVED on each model that the test names, by digest, and each      |
+|                         | mutant FALSIFIED by it                                                            |
+| DISCHARGED              | FUNCTIONAL, oracle SURVIVED on each, its name and version recorded, each mutant    |
+|                         | FALSIFIED; or live put out the same on two distinct machines at least, on each    |
 | FALSIFIED               | a promise was FALSIFIED: outranks everything                                      |
 | STALE                   | there are records, all of them for other digests: worth nothing                   |
 
@@ -48,6 +49,7 @@ class Earned:
              3339 in UTC, or None where nothing supports
     machines  on how many distinct machines, at least, each promise that survived was seen to survive
     evidence  digests of the records of today, sorted
+    comparisons  by trial that a record of today supports, how many comparisons were made; of several machines, the most
     """
 
     level: Level
@@ -58,6 +60,7 @@ class Earned:
     recorded: str | None = None
     machines: int = 0
     evidence: tuple[str, ...] = ()
+    comparisons: Mapping[str, int] = field(default_factory=dict)
 
 
 def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
@@ -89,6 +92,7 @@ def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
         recorded=_recorded(own),
         machines=min(map(distinct, _machines(own).values()), default=0),
         evidence=tuple(sorted(one.digest for one in own)),
+        comparisons=_comparisons(own),
     )
 
 
@@ -99,6 +103,15 @@ def _recorded(own: list[Kept]) -> str | None:
             trial = _suffix(one.record)
             newest[trial] = max(newest.get(trial, ""), *(run.time for run in one.runs))
     return min(newest.values(), default=None)
+
+
+def _comparisons(own: list[Kept]) -> dict[str, int]:
+    most: dict[str, int] = {}
+    for one in own:
+        if one.runs and supports(one.record.outcome, one.record.mutant):
+            trial = _suffix(one.record)
+            most[trial] = max(most.get(trial, 0), one.record.comparisons)
+    return most
 
 
 def _machines(own: list[Kept]) -> dict[str, set[Machine]]:
@@ -184,10 +197,14 @@ def _lacks(binding: Binding, role: str, today: list[Record]) -> list[str]:
     lacks = []
     survived = [r for r in today if r.role == role and not r.mutant and r.outcome is Outcome.SURVIVED]
     caught = {r.mutant for r in today if r.role == role and r.mutant and r.outcome is Outcome.FALSIFIED}
-    if not survived:
-        lacks.append(f"{role} has no SURVIVED record for today's digests")
-    elif role == "oracle" and not any(r.oracle and r.oracle.name and r.oracle.version for r in survived):
-        lacks.append("oracle survived, but which implementation and version is not recorded")
+    for plan in plans:
+        mine = [r for r in survived if (r.model.name if r.model else None) == plan.model]
+        if plan.mutant is not None:
+            continue
+        if not mine:
+            lacks.append(f"{plan.suffix} has no SURVIVED record for today's digests")
+        elif role == "oracle" and not any(r.oracle and r.oracle.name and r.oracle.version for r in mine):
+            lacks.append(f"{plan.suffix} survived, but which implementation and version is not recorded")
     mutants = [plan.mutant for plan in plans if plan.mutant]
     if not mutants:
         lacks.append(f"{role} was never seen red: the test names no mutants")

@@ -28,12 +28,16 @@ class NotSupported(Exception):  # noqa: N818  (how an item tells pytest that it 
 
 
 class ContractFile(pytest.File):
-    """A contract. Once it is collected, `declared` counts its tests, `bound` those that name falsifiers."""
+    """A contract. Once it is collected, `declared` counts its tests, `bound` those that name falsifiers.
+
+    planned  nodes of the trials that it calls for, whichever of them are chosen; None until it is collected
+    """
 
     project: Config
     twin: Path  # the first contract of this name in the run: this one, or evidence of two would be mixed
     declared = 0
     bound = 0
+    planned: list[str] | None = None
 
     def collect(self) -> Iterator[pytest.Item]:
         shown = shorter(self.path, self.config)
@@ -47,10 +51,11 @@ class ContractFile(pytest.File):
         wrong = [finding for finding in check(contract) if finding.severity == ERROR]
         if wrong:
             raise self.CollectError("\n".join(_told(finding) for finding in wrong))
-        self.declared, self.bound = len(contract.tests), 0
+        self.declared, self.bound, self.planned = len(contract.tests), 0, []
         for test in contract.tests:
-            if test.falsifiers:
-                yield from self._items(contract, test)
+            for item in self._items(contract, test) if test.falsifiers else ():
+                self.planned.append(item.nodeid)
+                yield item
 
     def _items(self, contract: Contract, test: FalsificationTest) -> Iterator[pytest.Item]:
         where = f"{contract.path}:{test.line}"

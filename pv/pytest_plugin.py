@@ -28,7 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="with --falsify: keep what was observed as evidence; a promise that holds is tried twice with the same "
         "seed, and is FLAKY if anything comes out differently",
     )
-    group.addoption("--falsify-strict", action="store_true", help="with --falsify: a skipped trial fails")
+    group.addoption(
+        "--falsify-strict", action="store_true", help="with --falsify: a trial that is skipped or taken out fails"
+    )
     group.addoption(
         "--falsify-seed", type=_seed, metavar="N", help="with --falsify, without --record: the seed of every trial"
     )

@@ -83,10 +83,11 @@ class Survey:
     evidence: Evidence
 
 
-def survey(config: Config, paths: Sequence[Path] = (), *, remember: bool = True) -> Survey:
+def survey(config: Config, paths: Sequence[Path] = (), *, remember: bool = False) -> Survey:
     """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path.
 
-    remember  believe the index of evidence that was read before
+    remember  believe the index of evidence that was read before: for tables that somebody looks at, never for a verdict
+              or a level that gets written, since whoever can write into the user's cache can forge it
     """
     files, unsearched = contract_files(config, paths)
     contracts, problems = _contracts(files)

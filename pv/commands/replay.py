@@ -39,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
     config = find(Path.cwd())
     if path.exists() and not path.resolve().is_relative_to(config.root.resolve()):
         config = find(path)  # of another project
-    evidence = read(config.evidence)
+    evidence = read(config.evidence, remember=False)
     place, record = chosen(evidence, args.evidence)
     print(printable(f"{record.contract}::{trial_name(record)}: {record.outcome}, seed {record.seed}"), flush=True)
     done = replay(record, config, evidence, place)
