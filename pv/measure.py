@@ -11,6 +11,7 @@ from pv.findings import Finding
 from pv.processes import shared
 from pv.project import project_around
 from pv.rules import Checked, check_bytes, check_within
+from pv.runnable import standing
 from pv.yaml_loader import parse
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ class Measured:
     """A file after all rules about it alone. checked is None where nothing could be measured; `declined` says why.
 
     within  what the rules about the contract in its project found
+    broken  how many of the tests that name falsifiers cannot be run in its project
     """
 
     path: Path
     checked: Checked | None
     declined: str = ""
     within: tuple[Finding, ...] = ()
+    broken: int = 0
 
 
 class _Task(NamedTuple):
@@ -117,11 +120,10 @@ def _measured(task: _Task) -> tuple[Measured, str]:
             checked, contract = check_bytes(path, data, lint=lint)
     except UnreadableError as error:
         return Measured(path, None, str(error.args[0])), ""
-    return Measured(path, checked, "", _within(contract, lint)), digest
-
-
-def _within(contract: Contract | None, lint: bool) -> tuple[Finding, ...]:
-    """What the rules about a contract in its project say; those look at contracts that are written for pv."""
-    if contract is None or not any(test.ours for test in contract.tests):
-        return ()
-    return tuple(check_within(contract, project_around(contract.path.parent), lint=lint))
+    if contract is None or not contract.ours:  # the rules about a project look at contracts that are written for pv
+        return Measured(path, checked), digest
+    project = project_around(contract.path.parent)
+    within = tuple(check_within(contract, project, lint=lint))
+    found = standing(contract, project)
+    broken = sum(test.bound and not found.binds(test) for test in contract.tests)
+    return Measured(path, checked, "", within, broken), digest

@@ -38,6 +38,7 @@ class Verdict:
     lint        the rules of `pv lint` were asked too
     strict      warnings reject as errors do
     given       the bytes of paths that are no files
+    broken      how many tests name falsifiers that cannot be run: they, a role or a model are not there
     """
 
     checked: tuple[Checked, ...]
@@ -50,6 +51,7 @@ class Verdict:
     lint: bool = False
     strict: bool = False
     given: Mapping[Path, bytes] = field(default_factory=dict)
+    broken: int = 0
 
     def rejects(self, finding: Finding) -> bool:
         return finding.severity == ERROR or (self.strict and finding.severity == WARNING)
@@ -71,8 +73,8 @@ class Verdict:
 
     @property
     def bound(self) -> int:
-        """How many of these name a falsifier, whether it exists or not."""
-        return sum(file.facts.bound for file in self.checked if file.facts)
+        """How many of these name falsifiers, all of which are there."""
+        return sum(file.facts.bound for file in self.checked if file.facts) - self.broken
 
     @property
     def code(self) -> int:
@@ -110,12 +112,14 @@ def validate(
     checked: list[Checked] = []
     declined, skipped = found.declined, found.skipped
     within: list[Finding] = []
+    broken = 0
     for measured in measure(found.files, given, lint=lint, jobs=jobs, cache=cache):
         if measured.checked is None:
             declined.append((str(measured.path), measured.declined))
         else:
             checked.append(measured.checked)
             within += measured.within
+            broken += measured.broken
         step()
     if lint:
         known, unread = registries([file.path for file in checked if file.path not in given], skipped, bindings)
@@ -138,6 +142,7 @@ def validate(
         lint=lint,
         strict=strict,
         given=given,
+        broken=broken,
     )
 
 

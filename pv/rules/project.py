@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pv.contract import TARGET, Contract, FalsificationTest
 from pv.errors import PvError
-from pv.findings import ERROR, NOTE, Hit, project_rule
+from pv.findings import ERROR, NOTE, WARNING, Hit, project_rule
 from pv.places import shown
 from pv.project import Project
 from pv.rules.own import hit_in, items
@@ -104,6 +104,18 @@ def _planted(contract: Contract, project: Project) -> Iterator[tuple[Falsificati
         for index, mutant in items(test, "mutants"):
             for module in its:
                 yield test, index, mutant, module
+
+
+@project_rule("PV-RUN-010", WARNING, "falsifiers and mutants that are there are written", lint=True)
+def written(contract: Contract, project: Project) -> Iterator[Hit]:
+    for test, role, module, name in _falsifiers(contract, project):
+        if project.sources.unwritten(module, name):
+            hint = "until it tries to break the promise, its trial is an error and covers nothing"
+            yield hit_in(test, "falsifiers", f"{module}:{name} is not written yet", hint, role)
+    for test, index, mutant, module in _planted(contract, project):
+        if project.sources.unwritten(module, mutant):
+            hint = "until it plants its defect, nothing shows that the falsifier would notice one"
+            yield hit_in(test, "mutants", f"{module}:{mutant} is not written yet", hint, index)
 
 
 @project_rule("PV-MODEL-001", ERROR, "a model is registered in the project")
