@@ -1,4 +1,4 @@
-"""Rules of `pv lint` about what a contract claims and what is linked to it, under the public tool's ids.
+"""Rules about what a contract claims and what is linked to it, under the public tool's ids; most are of `pv lint`.
 
 The public tool counts entries; here everything is linked by name: an obligation is tested if a test names its id or
 states its property, not if there are as many tests as obligations.
@@ -113,7 +113,7 @@ def unused_ids(contract: Contract) -> Iterator[Hit]:
             yield Hit(entry.at("id"), what, f"obligations: [{entry.text('id')}]")
 
 
-@rule("PV-AUD-004", WARNING, "an equation says where it holds: it has a domain", lint=True)
+@rule("PV-AUD-004", WARNING, "an equation says where it holds: it has a domain")
 def boundless(contract: Contract) -> Iterator[Hit]:
     stated = list(contract.equation_entries())
     lost = [(name, entry) for name, entry in stated if _without(entry, "domain")]

@@ -54,7 +54,7 @@ def test_a_contract_of_ours_on_standard_input_belongs_to_the_project_around_the_
         for path, given in ((Path("<stdin>"), {Path("<stdin>"): OURS.read_bytes()}), (Path("stdin.yaml"), {}))
     )
     assert piped == file
-    assert ("PV-RUN-007", 36) in piped
+    assert ("PV-RUN-007", 37) in piped
 
 
 def test_a_closed_standard_input_is_one_error(monkeypatch, capsys):

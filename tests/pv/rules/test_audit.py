@@ -13,10 +13,10 @@ HEAD = "metadata: {kind: pattern, version: 1.0.0, description: d, references: [r
 ROOT = Path(__file__).parents[3]
 
 
-def found(text: str, rule: str, head: str = HEAD) -> list[tuple[int, str, str]]:
+def found(text: str, rule: str, head: str = HEAD, *, lint: bool = True) -> list[tuple[int, str, str]]:
     """(line, severity, message) of what breaks a rule."""
     contract = make_contract(Path("x.yaml"), load(head + text, "x.yaml"))
-    return [(at.line, at.severity, at.message) for at in check(contract, lint=True) if at.rule == rule]
+    return [(at.line, at.severity, at.message) for at in check(contract, lint=lint) if at.rule == rule]
 
 
 def test_a_contract_that_claims_nothing_needs_no_tests():
@@ -149,6 +149,11 @@ def test_an_equation_without_a_domain_is_found_in_a_mapping_and_in_a_list(domain
     what = "equation 'e' has no domain"
     assert found(f"equations:\n  e: {{formula: f, {domain}}}\n", "PV-AUD-004") == [(3, WARNING, what)]
     assert found(f"equations:\n- {{id: e, formula: f, {domain}}}\n", "PV-AUD-004") == [(3, WARNING, what)]
+
+
+def test_a_missing_domain_is_told_by_validate_too():
+    what = "equation 'e' has no domain"
+    assert found("equations: {e: {formula: f}}\n", "PV-AUD-004", lint=False) == [(2, WARNING, what)]
 
 
 def test_equations_none_of_which_has_a_domain_are_one_finding_that_counts_them():
