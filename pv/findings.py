@@ -148,6 +148,11 @@ def called(entry: Entry, fallback: str) -> str:
     return entry.text("id") or f"{fallback} {entry.place[-1]}"
 
 
+def some_of(names: Sequence[str]) -> str:
+    """The first three names of what one finding is about."""
+    return ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
+
+
 def again(entries: Iterable[Entry], name: str) -> Iterator[tuple[Entry, str, Entry]]:
     """Entries whose text under `name` an earlier entry has too: (entry, text, first entry)."""
     first: dict[str, Entry] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from pv.contract import Contract, Entry, FalsificationTest
 from pv.facts import iso_date
-from pv.findings import NOTE, WARNING, Hit, called, rule
+from pv.findings import NOTE, WARNING, Hit, called, rule, some_of
 from pv.shapes import nearest
 
 CLAIMS = ("equations", "proof_obligations", "kani_harnesses", "type_invariants")
@@ -92,7 +92,7 @@ def untested_obligations(contract: Contract) -> Iterator[Hit]:
     stated, tests = obligations(contract), tests_by_name(contract)
     lost = [entry for entry in stated if not tests_of(entry, tests)]
     if lost:
-        shown = ", ".join(map(label, lost[:3])) + (", .." if len(lost) > 3 else "")
+        shown = some_of([label(entry) for entry in lost])
         what = f"no test names {len(lost)} of {len(stated)} proof obligations: {shown}"
         hint = "give each an id, and list it under `obligations` of the test that tries to break it"
         yield Hit(lost[0].at("property"), what, hint)
@@ -119,8 +119,7 @@ def boundless(contract: Contract) -> Iterator[Hit]:
     lost = [(name, entry) for name, entry in stated if _without(entry, "domain")]
     hint = "domain: for which inputs it is promised, edge cases included"
     if len(lost) > 1 and len(lost) == len(stated):  # none was ever meant to have one
-        shown = ", ".join(repr(name) for name, _ in lost[:3]) + (", .." if len(lost) > 3 else "")
-        what = f"{len(lost)} of {len(stated)} equations have no domain: {shown}"
+        what = f"{len(lost)} of {len(stated)} equations have no domain: {some_of([repr(name) for name, _ in lost])}"
         yield Hit(lost[0][1].at("domain"), what, hint)
         return
     for name, entry in lost:
