@@ -85,6 +85,15 @@ def unstated(contract: Contract) -> Iterator[Hit]:
         yield Hit(("equations",), what, "proof_obligations: what must hold of each equation, one by one, with an id")
 
 
+@rule("PV-REQ-002", NOTE, "a contract with obligations or tests has equations that these are about", lint=True)
+def about_nothing(contract: Contract) -> Iterator[Hit]:
+    given = [key for key in ("proof_obligations", "falsification_tests") if contract.root.raw.get(key)]
+    asked = contract.kind == "kernel"  # by SCHEMA-003
+    if given and not asked and not contract.root.raw.get("equations"):
+        hint = "equations: what holds, by name, for tests to bind to"
+        yield Hit(("equations",), f"the contract has {given[0]} and no equations", hint)
+
+
 @rule("PV-AUD-001", WARNING, "each proof obligation has a test that names its id or states its property", lint=True)
 def untested_obligations(contract: Contract) -> Iterator[Hit]:
     if not contract.tests or _links(contract):
