@@ -22,6 +22,11 @@ UNREAD_TESTS = re.compile(r"falsifications?|falsification_(conditions|tests_\w+)
 EXACT = re.compile(
     r"\b(bit|bits|bitwise|byte|bytes|exact|exactly|identical|identically|integers?)\b|\bsame (bits|bytes|value)", re.I
 )
+APPROXIMATE = re.compile(r"[≈≅≃]|~=|\b(approximate(ly)?|approx|almost|nearly|roughly|close to|up to rounding)\b", re.I)
+DISTANCE = re.compile(
+    r"[<≤] *[\d.]|\b(within|than|below|most|under) +[\d.]|± *[\d.]|\d+(\.\d+)?e[-−]?\d|10\^[-−{]|\bulps?\b", re.I
+)
+"""What holds approximately, and how far that may go."""
 
 
 def obligations(contract: Contract) -> list[Entry]:
@@ -135,17 +140,29 @@ def boundless(contract: Contract) -> Iterator[Hit]:
         yield Hit(entry.at("domain"), f"equation {name!r} has no domain", hint)
 
 
-@rule("PV-AUD-005", NOTE, "an equivalence states a tolerance, or that it is exact", lint=True)
+@rule("PV-AUD-005", WARNING, "what holds to some distance says to which: a tolerance, a number, or exactly", lint=True)
 def unmeasured(contract: Contract) -> Iterator[Hit]:
-    stated = [entry for entry in obligations(contract) if entry.text("type") == "equivalence"]
+    stated = obligations(contract)
     untold = [entry for entry in stated if entry.raw.get("tolerance") is None]
     tests = tests_by_name(contract) if untold else {}
     for entry in untold:
-        its = tests_of(entry, tests)
-        said = [entry.text("property"), entry.text("formal"), *(test.prediction for test in its)]
-        if not any(EXACT.search(text) for text in said) and not any(test.tolerance for test in its):
+        its, said = tests_of(entry, tests), [entry.text("property"), entry.text("formal")]
+        if any(test.tolerance for test in its):
+            continue
+        predicted = [*said, *(test.prediction for test in its)]
+        others = [other for other in stated if other is not entry and other.text("type") == entry.text("type")]
+        if any(APPROXIMATE.search(text) for text in said) and not any(DISTANCE.search(text) for text in predicted):
+            what = f"{label(entry)} holds approximately, without a tolerance"
+        elif any(EXACT.search(text) for text in predicted):
+            continue
+        elif entry.text("type") == "equivalence":
             what = f"{label(entry)} is an equivalence without a tolerance"
-            yield Hit(entry.at("property"), what, "tolerance: 0.0 if every bit must be equal")
+        elif len(others) > 1 and all(other.raw.get("tolerance") is not None for other in others):
+            kind = entry.text("type") or "no type"
+            what = f"{label(entry)} has no tolerance, unlike all {len(others)} others of type {kind}"
+        else:
+            continue
+        yield Hit(entry.at("property"), what, "tolerance: 0.0 if every bit must be equal")
 
 
 @rule("PV-VAL-003", WARNING, "metadata.created, where it is given, is a date", lint=True)
