@@ -15,6 +15,7 @@ UNRUNNABLE = (
     "PV-RUN-004",
     "PV-RUN-006",
     "PV-RUN-007",
+    "PV-RUN-011",
     "PV-MODEL-001",
     "PV-MODEL-002",
 )

@@ -36,6 +36,7 @@ class Verdict:
     suppressed  findings that do not count, each with the reason in the settings
     known       findings that do not count since the baseline holds them
     lint        the rules of `pv lint` were asked too
+    imports     and falsifiers were imported
     strict      warnings reject as errors do
     given       the bytes of paths that are no files
     broken      how many tests name falsifiers that cannot be run: they, a role or a model are not there
@@ -49,6 +50,7 @@ class Verdict:
     known: tuple[Finding, ...] = ()
     settings: Settings = field(default_factory=Settings)
     lint: bool = False
+    imports: bool = False
     strict: bool = False
     given: Mapping[Path, bytes] = field(default_factory=dict)
     broken: int = 0
@@ -94,6 +96,7 @@ def validate(
     given: Mapping[Path, bytes] = MappingProxyType({}),
     jobs: int = 1,
     cache: "Cache | None" = None,
+    imports: bool = False,
 ) -> Verdict:
     """Measure the files and all contracts in the folders at `paths`, each once. Bad input raises nothing.
 
@@ -105,6 +108,7 @@ def validate(
     given     the bytes of paths that are no files, such as standard input
     jobs      how many processes may work
     cache     what is known of contracts that were checked before
+    imports   for `pv lint`: import the falsifiers, each module in a process of its own
     """
     forget()
     settings = settings or Settings()
@@ -113,7 +117,7 @@ def validate(
     declined, skipped = found.declined, found.skipped
     within: list[Finding] = []
     broken = 0
-    for measured in measure(found.files, given, lint=lint, jobs=jobs, cache=cache):
+    for measured in measure(found.files, given, lint=lint, jobs=jobs, cache=cache, imports=imports):
         if measured.checked is None:
             declined.append((str(measured.path), measured.declined))
         else:
@@ -129,7 +133,7 @@ def validate(
         checked += [Checked(registry.path, None, ()) for registry in known]
     else:
         contracts = [file.facts for file in checked if file.facts]
-    run = Run([str(file.path) for file in checked], lint)
+    run = Run([str(file.path) for file in checked], lint, imports)
     judged = judge(_findings(checked, contracts, within, lint=lint), settings, run, date.today())
     return Verdict(
         checked=tuple(checked),
@@ -140,6 +144,7 @@ def validate(
         known=judged.known,
         settings=settings,
         lint=lint,
+        imports=imports,
         strict=strict,
         given=given,
         broken=broken,
