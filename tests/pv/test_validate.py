@@ -71,7 +71,7 @@ def test_a_number_of_processes_below_one_is_refused(capsys):
 def test_the_number_of_processes_reaches_who_starts_them(monkeypatch, capsys):
     asked = []
 
-    def measure(files, given, *, lint, jobs, cache):
+    def measure(files, given, *, lint, jobs, cache, imports):
         asked.append(jobs)
         return iter([Measured(file, None, "was not looked at") for file in files])
 
