@@ -23,11 +23,14 @@ from pv.yaml_loader import Document, Path
 WORD = r"[Yy]es|YES|[Nn]o|NO|[Oo]n|ON|[Oo]ff|OFF"
 NUMBER = r"[-+]?\.?[0-9][-+0-9._:xXoOa-fA-FTtZz]*"
 PLAIN = re.compile(rf"{WORD}|{NUMBER}")
-AGREED = r"-?(?:0|[1-9][0-9]{0,8})(?:\.(?:[0-9]|[0-9]{1,5}[1-9]))?|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+AGREED = rf"-?(?:0|[1-9][0-9]{{0,8}})(?:\.(?:[0-9]|[0-9]{{1,5}}[1-9]))?|{DATE}"
 END = r"[ \t]*(?:[,\]}:#\r\n]|$)"
 START = r"[:\-?,\[{\r\n'\"](?:[ \t]+|(?<![:\-?]))(?=[yYnNoO0-9.+-])"
 SUSPECT = re.compile(rf"{START}(?!(?:{AGREED}){END})(?:{WORD}|{NUMBER}){END}")
-DAY = re.compile(rf"(?<!created: )(?<!updated: )(?<!date: )(?<!_on: )(?<!until: )[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{END}")
+DAY = re.compile(
+    DATE + "".join(rf"(?<!{key}: {'.' * 10})" for key in ("created", "updated", "date", "_on", "until")) + END
+)
 """Where a text has these nowhere, readers agree on all that matters, and nobody has to look at its values."""
 
 
@@ -115,7 +118,8 @@ def _scalars(document: Document) -> tuple[_Scalar, ...]:
 def _in_value(document: Document, value: Any, shape: Shape, place: Path) -> Iterator[_Scalar]:
     """The plain scalars that readers may disagree on; what has another shape than it must is PV-TYPE-001's."""
     if isinstance(shape, str | Choice):
-        if (source := _plain(document, place)) is not None:
+        doubted = not isinstance(value, str) or PLAIN.fullmatch(value)  # what is plain is written as it is read
+        if doubted and (source := _plain(document, place)) is not None:
             yield _Scalar(place, shape, value, source)
     elif isinstance(shape, Record) and isinstance(value, dict):
         for word, item in value.items():
