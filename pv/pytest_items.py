@@ -15,7 +15,9 @@ from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
 from pv.findings import ERROR, Finding
 from pv.outcome import OBSERVED, Outcome, supports
+from pv.project import Project
 from pv.rules import check
+from pv.runnable import standing
 from pv.runner import Result, run
 from pv.statement import Record, statement
 
@@ -28,7 +30,7 @@ class NotSupported(Exception):  # noqa: N818  (how an item tells pytest that it 
 
 
 class ContractFile(pytest.File):
-    """A contract. Once it is collected, `declared` counts its tests, `bound` those that name falsifiers.
+    """A contract. Once it is collected, `declared` counts its tests, `bound` those whose falsifiers are there.
 
     planned  nodes of the trials that it calls for, whichever of them are chosen; None until it is collected
     """
@@ -51,7 +53,9 @@ class ContractFile(pytest.File):
         wrong = [finding for finding in check(contract) if finding.severity == ERROR]
         if wrong:
             raise self.CollectError("\n".join(_told(finding) for finding in wrong))
-        self.declared, self.bound, self.planned = len(contract.tests), 0, []
+        found = standing(contract, Project(self.project))
+        self.declared, self.bound = len(contract.tests), sum(map(found.binds, contract.tests))
+        self.planned = []
         for test in contract.tests:
             for item in self._items(contract, test) if test.falsifiers else ():
                 self.planned.append(item.nodeid)
@@ -59,7 +63,6 @@ class ContractFile(pytest.File):
 
     def _items(self, contract: Contract, test: FalsificationTest) -> Iterator[pytest.Item]:
         where = f"{contract.path}:{test.line}"
-        self.bound += 1
         try:
             binding = bind(contract, test, self.project)
         except PvError as error:
