@@ -17,6 +17,7 @@ from typing import Any
 
 from pv.account import Account
 from pv.binding import Planned
+from pv.bytecode import check_bytecode
 from pv.closure import modules
 from pv.config import Config, locate, registered
 from pv.errors import PvError
@@ -52,6 +53,10 @@ def module_of(
             sys.path.insert(0, str(folder))
             importlib.invalidate_caches()
     try:
+        check_bytecode(_digested(name, config, where))
+    except PvError as error:
+        raise _unfit(error, where) from None
+    try:
         with executing(name, config), unseen(Account()):
             module = importlib.import_module(name)
     except passing:
@@ -68,12 +73,7 @@ def check_files(name: str, config: Config, where: str) -> None:
 
     A copy in site-packages may lie below the project's root, in its .venv: the folder says nothing, the file does.
     """
-    try:
-        digested = modules(name, config)
-    except PvError as error:
-        head, _, hint = str(error).partition("\n")
-        raise Unfit(f"{where}: {head}", hint.strip()) from None
-    for file, loaded in sorted(digested.items()):
+    for file, loaded in sorted(_digested(name, config, where).items()):
         if sys.modules.get(loaded) is None:
             continue
         origin = getattr(sys.modules[loaded], "__file__", None)
@@ -83,6 +83,18 @@ def check_files(name: str, config: Config, where: str) -> None:
                 "what it does would be recorded under the digest of other code",
                 "hint: install the project in place: pip install -e .",
             )
+
+
+def _digested(name: str, config: Config, where: str) -> dict[Path, str]:
+    try:
+        return modules(name, config)
+    except PvError as error:
+        raise _unfit(error, where) from None
+
+
+def _unfit(error: PvError, where: str) -> Unfit:
+    head, _, hint = str(error).partition("\n")
+    return Unfit(f"{where}: {head}", hint.strip())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ A row: what is done, the command that catches it, and what that command says. do
 README counts them.
 """
 
+import py_compile
 import re
 import shutil
 from collections.abc import Callable
@@ -464,6 +465,19 @@ def _(repo: Repository) -> None:
 @cheat("copy a test, so that it counts twice", CHECK, r"has two tests of the id FALSIFY-SUM-001")
 def _(repo: Repository) -> None:
     repo.contract(("id: FALSIFY-SUM-002", "id: FALSIFY-SUM-001"))
+
+
+BYTECODE = r"__pycache__/helper\.\S+\.pyc: holds other code than \S+helper\.py: Python runs it"
+
+
+@cheat("plant bytecode that says it need not be checked, in place of the source", FALSIFY, BYTECODE)
+def _(repo: Repository) -> None:
+    repo.plant_bytecode(py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+
+@cheat("plant bytecode with the size and the time of the source", FALSIFY, BYTECODE)
+def _(repo: Repository) -> None:
+    repo.plant_bytecode(py_compile.PycInvalidationMode.TIMESTAMP)
 
 
 @cheat("take the code out of what counts as first-party", FALSIFY, r"the digest of attacks does not cover it")
