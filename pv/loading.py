@@ -19,6 +19,7 @@ from pv.account import Account
 from pv.binding import Planned
 from pv.bytecode import check_bytecode
 from pv.closure import modules
+from pv.compiled import check_caches
 from pv.config import Config, locate, registered
 from pv.errors import PvError
 from pv.guards import unseen
@@ -69,11 +70,12 @@ def module_of(
 
 
 def check_files(name: str, config: Config, where: str) -> None:
-    """Unfit where a module of the falsifier's closure was loaded from another file than the one that is digested.
+    """Unfit where what was loaded of the falsifier's closure is not, or may not be, what the digested files say.
 
     A copy in site-packages may lie below the project's root, in its .venv: the folder says nothing, the file does.
     """
-    for file, loaded in sorted(_digested(name, config, where).items()):
+    digested = _digested(name, config, where)
+    for file, loaded in sorted(digested.items()):
         if sys.modules.get(loaded) is None:
             continue
         origin = getattr(sys.modules[loaded], "__file__", None)
@@ -83,6 +85,10 @@ def check_files(name: str, config: Config, where: str) -> None:
                 "what it does would be recorded under the digest of other code",
                 "hint: install the project in place: pip install -e .",
             )
+    try:
+        check_caches(digested.values())
+    except PvError as error:
+        raise _unfit(error, where) from None
 
 
 def _digested(name: str, config: Config, where: str) -> dict[Path, str]:
