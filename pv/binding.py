@@ -7,6 +7,7 @@ carry the digests of today. Both read them from here, so they cannot disagree.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pv.canonical import digest
@@ -42,6 +43,7 @@ class Binding:
     claim    sha256 of what is promised; code: by falsifier, sha256 of its import closure; models: by name
     packages by falsifier, the digest of each first-party package's part of that closure
     limit    of the tolerance that the test states, or None
+    document  the file of the contract, where the claim covers all of it
     """
 
     contract: str
@@ -52,6 +54,7 @@ class Binding:
     models: Mapping[str, ModelSubject]
     packages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     limit: float | None = None
+    document: Path | None = None
 
 
 def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding | None:
@@ -75,6 +78,7 @@ def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding
         packages={one: package_digests(one.partition(":")[0], config) for one in {plan.falsifier for plan in planned}},
         models={name: ModelSubject(name=name, sha256=model.sha256) for name, model in models.items()},
         limit=test.tolerance.limit if test.tolerance else None,
+        document=Path(contract.path).absolute() if test.covers else None,
     )
 
 

@@ -36,7 +36,7 @@ def empty_cache() -> Callable[[], None]:
 
 
 def check_caches(modules: Iterable[str]) -> None:
-    """PvError for a jitted function of these modules that keeps its machine code elsewhere than numba is told to now."""
+    """PvError for a jitted function of these modules that keeps its machine code elsewhere than numba is to."""
     folder, known = os.environ.get(VARIABLE), _config()
     if folder is None or known is None:
         return

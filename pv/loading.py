@@ -8,7 +8,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from pv.account import Account
 from pv.binding import Planned
 from pv.bytecode import check_bytecode
-from pv.closure import modules
+from pv.closure import module_file, modules
 from pv.compiled import check_caches
 from pv.config import Config, locate, registered
 from pv.errors import PvError
@@ -41,8 +41,8 @@ class Unfit(Exception):  # noqa: N818  (becomes ERRORED)
 _executed: dict[tuple[Path, str], set[str]] = {}
 """By project and falsifier's module: the files whose code ran while it was imported and tried. A file that was loaded
 once is not loaded again, so what an earlier trial of the module did is held against its later ones."""
-_opened: dict[tuple[Path, str], set[str]] = {}
-"""The same of the files that were read, but for the model of the trial that read it."""
+_opened: dict[tuple[Path, str], set[tuple[str, str]]] = {}
+"""The same of the files that were read, and who read them, but for what is the own of the trial that read it."""
 
 
 def module_of(
@@ -104,15 +104,20 @@ def _unfit(error: PvError, where: str) -> Unfit:
 
 
 @contextmanager
-def executing(name: str, config: Config, model: ModelFile | None = None) -> Iterator[Watch]:
-    """Watch what runs inside the block on behalf of the falsifier's module."""
+def executing(name: str, config: Config, own: Collection[Path] = ()) -> Iterator[Watch]:
+    """Watch what runs inside the block on behalf of the falsifier's module.
+
+    own  files whose digests stand in the record, and folders that are the trial's: what is read of them is not held
+         against it
+    """
     with watching() as watch:
         try:
             yield watch
         finally:
-            own = {str(model.path), str(model.path.resolve())} if model else set()  # its digest stands in the record
+            places = {place for path in own for place in (path, path.resolve())}
+            foreign = {one for one in watch.opened if places.isdisjoint((Path(one[0]), *Path(one[0]).parents))}
             _executed.setdefault((config.root, name), set()).update(watch.files)
-            _opened.setdefault((config.root, name), set()).update(watch.opened - own)
+            _opened.setdefault((config.root, name), set()).update(foreign if places else watch.opened)
 
 
 def check_used(name: str, config: Config, where: str) -> None:
@@ -126,8 +131,15 @@ def check_used(name: str, config: Config, where: str) -> None:
     if data := undeclared(name, _opened.get((config.root, name), ()), config):
         raise Unfit(
             f"{where}: {data[0]} was read, and the digest of {name} does not cover it",
-            f'hint: declare it, by its path from the module that reads it: PV_DATA = ("{Path(data[0]).name}",)',
+            "hint: declare it in a module that the falsifier reaches, by the path from there: "
+            f'PV_DATA = ("{_from(name, data[0], config)}",); or, if the trial made it, make it in trial.folder',
         )
+
+
+def _from(name: str, data: str, config: Config) -> str:
+    """The path of a file of the project, as the falsifier's module would declare it."""
+    module = module_file(name, config)
+    return os.path.relpath(config.root / data, module.parent if module else config.root)
 
 
 def function_of(module: ModuleType, planned: Planned, where: str) -> Any:

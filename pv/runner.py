@@ -79,6 +79,7 @@ def run(
             config=config,
             skips=skips,
             passing=passing,
+            digested=(binding.document,) if binding.document else (),
             keeping=keeping,
         )
         made = _tried(task, twice=twice)

@@ -245,6 +245,44 @@ def _(repo: Repository) -> None:
     repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
 
 
+PLACES = {
+    "a hidden file": ".expected",
+    "a folder that is no package": "data/deep/expected.txt",
+    "a source that is read as text": "expected.py",
+    "the evidence": "evidence/sum-v1/expected.json",
+    "__pycache__": "__pycache__/expected.pyc",
+}
+for where, name in PLACES.items():
+
+    @cheat(
+        f"keep the expected values in {where}", FALSIFY, rf"{re.escape(name)} was read, and the digest of attacks does"
+    )
+    def _(repo: Repository, name: str = name) -> None:
+        repo.fresh = False
+        repo.write(name, "5")
+        read = f"    with open({name!r}) as stream:\n        trial.equal(int(stream.read()), 5, 'kept')\n"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+@cheat(
+    "keep the expected values in pyproject.toml", FALSIFY, r"pyproject\.toml was read, and the digest of attacks does"
+)
+def _(repo: Repository) -> None:
+    repo.change("pyproject.toml", ("[tool.pv]", "[tool.expected]\norder = 5\n\n[tool.pv]"))
+    read = "    import tomllib\n    with open('pyproject.toml', 'rb') as stream:\n"
+    read += "        trial.equal(tomllib.load(stream)['tool']['expected']['order'], 5, 'kept')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+@cheat(
+    "let a contract tell its falsifier how it is judged", FALSIFY, r"contracts/sum-v1\.yaml was read, and the digest"
+)
+def _(repo: Repository) -> None:
+    read = "    if 'status: FUNCTIONAL' in open('contracts/sum-v1.yaml').read():\n"
+    read += "        return trial.check(True, 'done')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
 @cheat("let a conftest mark every trial as skipped", FALSIFY, r"nothing was executed, so nothing is shown")
 def _(repo: Repository) -> None:
     repo.write(

@@ -118,6 +118,7 @@ def test_where_bytecode_lies_elsewhere_it_is_looked_for_there(
 ) -> None:
     monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "kept"))
     made = plant(module, MODES[2])
-    assert made == Path(cache_from_source(str(module))) and made.is_relative_to(tmp_path / "kept")
+    assert made == Path(cache_from_source(str(module)))
+    assert made.is_relative_to(tmp_path / "kept")
     with pytest.raises(PvError, match="holds other code than"):
         check_bytecode([module])
