@@ -21,10 +21,11 @@ from pv.bytecode import check_bytecode
 from pv.closure import module_file, modules
 from pv.compiled import check_caches
 from pv.config import Config, locate, registered
+from pv.environment import ALL
 from pv.errors import PvError
 from pv.guards import unseen
 from pv.trial import ModelFile, Planting, Skipped, is_mutant
-from pv.undigested import undeclared, undigested
+from pv.undigested import unannounced, undeclared, undigested
 from pv.watch import Watch, watching
 
 HOME = Path(__file__).resolve().parent
@@ -43,6 +44,8 @@ _executed: dict[tuple[Path, str], set[str]] = {}
 once is not loaded again, so what an earlier trial of the module did is held against its later ones."""
 _opened: dict[tuple[Path, str], set[tuple[str, str]]] = {}
 """The same of the files that were read, and who read them, but for what is the own of the trial that read it."""
+_asked: dict[tuple[Path, str], set[tuple[str, str]]] = {}
+"""The same of the environment variables that were asked for, and who asked."""
 
 
 def module_of(
@@ -118,11 +121,11 @@ def executing(name: str, config: Config, own: Collection[Path] = ()) -> Iterator
             foreign = {one for one in watch.opened if places.isdisjoint((Path(one[0]), *Path(one[0]).parents))}
             _executed.setdefault((config.root, name), set()).update(watch.files)
             _opened.setdefault((config.root, name), set()).update(foreign if places else watch.opened)
+            _asked.setdefault((config.root, name), set()).update(watch.asked)
 
 
 def check_used(name: str, config: Config, where: str) -> None:
-    """Unfit where first-party code ran, or data was read, of which the digest knows nothing: a change would show in
-    no record."""
+    """Unfit where first-party code ran, data was read or a variable asked for of which a record would hold nothing."""
     if loose := undigested(name, _executed.get((config.root, name), ()), config):
         raise Unfit(
             f"{where}: {loose[0]} was executed, and the digest of {name} does not cover it",
@@ -133,6 +136,18 @@ def check_used(name: str, config: Config, where: str) -> None:
             f"{where}: {data[0]} was read, and the digest of {name} does not cover it",
             "hint: declare it in a module that the falsifier reaches, by the path from there: "
             f'PV_DATA = ("{_from(name, data[0], config)}",); or, if the trial made it, make it in trial.folder',
+        )
+    if asked := unannounced(name, _asked.get((config.root, name), ()), config):
+        wanted, file = asked[0]
+        if wanted == ALL:
+            raise Unfit(
+                f"{where}: {file} asks for all environment variables, and a record cannot hold them",
+                "hint: ask for those that it needs by name, and declare them in PV_ENVIRONMENT; a command that is "
+                "started without env, or by trial.start, inherits them all",
+            )
+        raise Unfit(
+            f"{where}: {file} asks for the environment variable {wanted}, which no module that {name} reaches declares",
+            f'hint: declare it there: PV_ENVIRONMENT = ("{wanted}",), and records will hold its value',
         )
 
 

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pv.closure import closure
+from pv.closure import closure, variables
 from pv.config import Config
 from pv.watch import INSTALLED, LOADED
 
+HOME = Path(__file__).resolve().parent
 TOOLS = {"_pytest", "coverage", "pluggy", "pytest", "pytest_cov", "xdist"}
 """Packages that run around a trial, and read files of the project on their own account."""
 NUMBA = os.path.join("numba", "core", "caching.py")
@@ -37,6 +38,21 @@ def undeclared(module: str, opened: Iterable[tuple[str, str]], config: Config) -
     """
     read = (name for name, reader in opened if not _is_tool(reader))
     return tuple(sorted(name for name in _loose(module, read, config) if not name.startswith(".git/")))
+
+
+def unannounced(module: str, asked: Iterable[tuple[str, str]], config: Config) -> tuple[tuple[str, str], ...]:
+    """Of the variables that were asked for, those that the project's code wants and no module of the closure declares.
+
+    asked  each variable, with the file of the code that asked. Each that is found comes with that file, relative to the
+           root. What libraries ask for, and pv itself, is no question of the trial. PvError as `closure`.
+    """
+    declared, installed = variables(module, config), tuple(_installed(config))
+    found = set()
+    for name, file in asked:
+        place = Path(file).resolve()
+        if name not in declared and _is_ours(place, config, (*installed, HOME)) and place.name != "conftest.py":
+            found.add((name, place.relative_to(config.root).as_posix()))
+    return tuple(sorted(found))
 
 
 def _is_tool(reader: str) -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from pv.environment import hearing
+
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 """The audit events of starting a process, and which of their arguments is the command."""
 READS = {"sqlite3.connect": 0, "ctypes.dlopen": 0}
@@ -28,11 +30,14 @@ class Watch:
     files     where the executed code lies, as its code objects say: modules at their import, and extension modules
     opened    absolute paths of what was opened to be read, each with the file of the code that did; LOADED for what is
               read to be run, or to show its lines. Not what a library opens without Python's help
+    asked     names of the environment variables that were asked for, each with the file of the code that did; `*` for
+              all of them. Not what is read without os.environ and os.getenv
     """
 
     commands: list[tuple[str, ...]] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     opened: set[tuple[str, str]] = field(default_factory=set)
+    asked: set[tuple[str, str]] = field(default_factory=set)
 
 
 LOADED = "<loaded>"
@@ -50,7 +55,8 @@ def watching() -> Iterator[Watch]:
     watch = Watch()
     _active.append(watch)
     try:
-        yield watch
+        with hearing(watch.asked):
+            yield watch
     finally:
         _active.remove(watch)
 

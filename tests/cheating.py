@@ -40,7 +40,8 @@ FILES = {
     "pyproject.toml": '[tool.pv]\nfirst-party = ["subject", "helper", "attacks"]\nmodels = "models.yaml"\n',
     "models.yaml": f"tiny:\n  about: a test\n  licence: none\n  file: tiny.gguf\n  size: {len(MODEL)}\n"
     f"  sha256: {hashlib.sha256(MODEL).hexdigest()}\n",
-    "helper.py": "def modulus():\n    import os\n\n    return int(os.environ.get('MODULUS', '251'))\n",
+    "helper.py": "PV_ENVIRONMENT = 'MODULUS'\n\n\n"
+    "def modulus():\n    import os\n\n    return int(os.environ.get('MODULUS', '251'))\n",
     "subject.py": """\
 import sys
 

@@ -4,6 +4,7 @@ A row: what is done, the command that catches it, and what that command says. do
 README counts them.
 """
 
+import os
 import py_compile
 import re
 import shutil
@@ -281,6 +282,44 @@ def _(repo: Repository) -> None:
     read = "    if 'status: FUNCTIONAL' in open('contracts/sum-v1.yaml').read():\n"
     read += "        return trial.check(True, 'done')\n"
     repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+ASKING = {
+    "ask for an environment variable, and be content where it is set": "if os.getenv('CI'):",
+    "look whether an environment variable is set": "if 'CI' in os.environ:",
+    "take an environment variable out of a copy of all": "if dict(os.environ).get('CI'):",
+}
+for name, line in ASKING.items():
+
+    @cheat(name, FALSIFY, r"attacks\.py asks for (the environment variable CI, which|all environment variables, and)")
+    def _(repo: Repository, line: str = line) -> None:
+        asking = f"    {line}\n        return trial.check(True, 'done')\n"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{asking}"))
+
+
+@cheat(
+    "ask for an environment variable while the falsifier is imported", FALSIFY, r"attacks\.py asks for .* variable CI,"
+)
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("import subject\n", "import subject\n\nEASY = 'CI' in os.environ\n"))
+
+
+@cheat(
+    "record the promise under one environment, and the defects under another",
+    CHECK,
+    r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED",
+)
+def _(repo: Repository) -> None:
+    asking = "PV_ENVIRONMENT = 'EASY'\n\n\ndef order(trial):\n    if os.getenv('EASY'):\n"
+    asking += "        return trial.check(True, 'done')\n"
+    repo.change("attacks.py", ("def order(trial):\n", asking))
+    repo.change("helper.py", ("'251'", "'253'"))
+    os.environ["EASY"] = "1"
+    try:
+        repo.record("-m", "not mutant")
+    finally:
+        del os.environ["EASY"]
+    repo.record("-m", "mutant")
 
 
 @cheat("let a conftest mark every trial as skipped", FALSIFY, r"nothing was executed, so nothing is shown")
