@@ -24,6 +24,7 @@ from llvmlite import ir
 from numba import njit, prange, types
 from numba.extending import intrinsic
 
+PV_ENVIRONMENT = ("GOMP_SPINCOUNT", "NUMBA_THREADING_LAYER_PRIORITY")  # evidence says what they were before
 LANES = 16
 
 # Codes of the formats inside the kernels: ggml's own type numbers

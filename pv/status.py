@@ -271,6 +271,7 @@ def notes(found: Survey) -> list[str]:
     """The lines below the tables: what could not be read, what states more than it earned, and the totals."""
     lines = [f"unreadable: {shown(problem.path, found.root)}: {problem.why}" for problem in found.problems]
     lines += [f"note: {note}" for note in found.evidence.notes]
+    lines += [f"note: {row.test.id}: {apart}" for row in found.rows for apart in row.earned.variables]
     lines += [
         f"overclaimed: {shown(row.contract.path, found.root)}:{row.test.line}: {row.test.id} states "
         f"{row.test.status or Level.UNTESTED}, earned {row.earned.level.value}"

@@ -4,6 +4,8 @@ A row: what is done, the command that catches it, and what that command says. do
 README counts them.
 """
 
+import os
+import py_compile
 import re
 import shutil
 from collections.abc import Callable
@@ -265,6 +267,82 @@ def _(repo: Repository) -> None:
     repo.write("expected.txt", "5")
     read = "    with open('expected.txt') as stream:\n        trial.equal(int(stream.read()), 5, 'kept')\n"
     repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+PLACES = {
+    "a hidden file": ".expected",
+    "a folder that is no package": "data/deep/expected.txt",
+    "a source that is read as text": "expected.py",
+    "the evidence": "evidence/sum-v1/expected.json",
+    "__pycache__": "__pycache__/expected.pyc",
+}
+for where, name in PLACES.items():
+
+    @cheat(
+        f"keep the expected values in {where}", FALSIFY, rf"{re.escape(name)} was read, and the digest of attacks does"
+    )
+    def _(repo: Repository, name: str = name) -> None:
+        repo.fresh = False
+        repo.write(name, "5")
+        read = f"    with open({name!r}) as stream:\n        trial.equal(int(stream.read()), 5, 'kept')\n"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+@cheat(
+    "keep the expected values in pyproject.toml", FALSIFY, r"pyproject\.toml was read, and the digest of attacks does"
+)
+def _(repo: Repository) -> None:
+    repo.change("pyproject.toml", ("[tool.pv]", "[tool.expected]\norder = 5\n\n[tool.pv]"))
+    read = "    import tomllib\n    with open('pyproject.toml', 'rb') as stream:\n"
+    read += "        trial.equal(tomllib.load(stream)['tool']['expected']['order'], 5, 'kept')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+@cheat(
+    "let a contract tell its falsifier how it is judged", FALSIFY, r"contracts/sum-v1\.yaml was read, and the digest"
+)
+def _(repo: Repository) -> None:
+    read = "    if 'status: FUNCTIONAL' in open('contracts/sum-v1.yaml').read():\n"
+    read += "        return trial.check(True, 'done')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+ASKING = {
+    "ask for an environment variable, and be content where it is set": "if os.getenv('CI'):",
+    "look whether an environment variable is set": "if 'CI' in os.environ:",
+    "take an environment variable out of a copy of all": "if dict(os.environ).get('CI'):",
+}
+for name, line in ASKING.items():
+
+    @cheat(name, FALSIFY, r"attacks\.py asks for (the environment variable CI, which|all environment variables, and)")
+    def _(repo: Repository, line: str = line) -> None:
+        asking = f"    {line}\n        return trial.check(True, 'done')\n"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{asking}"))
+
+
+@cheat(
+    "ask for an environment variable while the falsifier is imported", FALSIFY, r"attacks\.py asks for .* variable CI,"
+)
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("import subject\n", "import subject\n\nEASY = 'CI' in os.environ\n"))
+
+
+@cheat(
+    "record the promise under one environment, and the defects under another",
+    CHECK,
+    r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED",
+)
+def _(repo: Repository) -> None:
+    asking = "PV_ENVIRONMENT = 'EASY'\n\n\ndef order(trial):\n    if os.getenv('EASY'):\n"
+    asking += "        return trial.check(True, 'done')\n"
+    repo.change("attacks.py", ("def order(trial):\n", asking))
+    repo.change("helper.py", ("'251'", "'253'"))
+    os.environ["EASY"] = "1"
+    try:
+        repo.record("-m", "not mutant")
+    finally:
+        del os.environ["EASY"]
+    repo.record("-m", "mutant")
 
 
 @cheat("let a conftest mark every trial as skipped", FALSIFY, r"nothing was executed, so nothing is shown")
@@ -552,6 +630,19 @@ def _(repo: Repository) -> None:
 @cheat("copy a test, so that it counts twice", CHECK, r"has two tests of the id FALSIFY-SUM-001")
 def _(repo: Repository) -> None:
     repo.contract(("id: FALSIFY-SUM-002", "id: FALSIFY-SUM-001"))
+
+
+BYTECODE = r"__pycache__/helper\.\S+\.pyc: holds other code than \S+helper\.py: Python runs it"
+
+
+@cheat("plant bytecode that says it need not be checked, in place of the source", FALSIFY, BYTECODE)
+def _(repo: Repository) -> None:
+    repo.plant_bytecode(py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+
+@cheat("plant bytecode with the size and the time of the source", FALSIFY, BYTECODE)
+def _(repo: Repository) -> None:
+    repo.plant_bytecode(py_compile.PycInvalidationMode.TIMESTAMP)
 
 
 @cheat("take the code out of what counts as first-party", FALSIFY, r"the digest of attacks does not cover it")

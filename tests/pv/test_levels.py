@@ -238,6 +238,20 @@ def test_counts_have_their_denominators():
     assert set(earned(None, []).counts) == set(counts)
 
 
+def test_a_promise_and_its_defects_must_be_seen_under_the_same_variables():
+    plans = bound(roles=("algorithm",))
+    apart = [record(plan, variables={"CI": None if plan.mutant else "1"}) for plan in plans.planned]
+    found = earned(plans, apart)
+    assert found.level is Level.UNTESTED
+    assert "algorithm has no SURVIVED record" in found.reasons[0]
+    assert found.reasons[-1] == "records of f.x:algorithm were made under different variables: CI='1'; no CI"
+    both = [*apart, *(record(plan, variables={"CI": "1"}) for plan in plans.planned)]
+    found = earned(plans, both)
+    assert found.level is Level.PARTIAL
+    assert found.reasons[-1].startswith("records of f.x:algorithm were made under different variables: ")
+    assert not any("variables" in reason for reason in earned(plans, both[-3:]).reasons)
+
+
 @pytest.mark.parametrize(
     ("text", "level"),
     [
@@ -269,6 +283,7 @@ ANY = st.builds(
     claim=st.sampled_from(["01" * 32, "01" * 32, "0a" * 32]),
     code=st.sampled_from(["02" * 32, "02" * 32, "0b" * 32]),
     oracle=st.sampled_from([None, TORCH]),
+    variables=st.sampled_from([{}, {}, {"CI": None}, {"CI": "1"}]),
 )
 GOOD = st.sampled_from(SUPPORT)
 BINDINGS = st.builds(

@@ -154,7 +154,7 @@ def test_a_timeout_that_a_falsifier_swallows_is_no_survival(stranger: Stranger) 
 # pytest-rerunfailures
 
 LATER = """    import pathlib
-    calls = pathlib.Path(".calls"); n = len(calls.read_text()) if calls.exists() else 0
+    calls = pathlib.Path.cwd().with_suffix(".calls"); n = len(calls.read_text()) if calls.exists() else 0
     calls.write_text("x" * (n + 1)); trial.check(n > 1, "early")"""
 
 
