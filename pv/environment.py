@@ -16,20 +16,25 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from pv.callers import importer
+
 ALL = "*"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PASSING = {__file__, *(str(module.__file__) for module in (collections, configparser, os, string))}
 """Code that asks on behalf of another, beside what is frozen into Python: os.getenv, Mapping.get, ChainMap."""
 EXPANDING = "expandvars"  # the one function of os.path that does
 
-_ears: dict[int, set[tuple[str, str]]] = {}
+Used = tuple[str, str, str]
+"""What was used, the file of the code that used it, and the file of the module that was being imported meanwhile."""
+
+_ears: dict[int, set[Used]] = {}
 _before: dict[str, bytes | None] = {}
 """Of variables that were changed inside a trial: what they were before. What is changed outside of one is the news."""
 
 
 @contextmanager
-def hearing(asked: set[tuple[str, str]]) -> Iterator[None]:
-    """Inside, `asked` takes each variable that is asked for, ALL for all, with the file of the code that asks."""
+def hearing(asked: set[Used]) -> Iterator[None]:
+    """Inside, `asked` takes each variable that is asked for, ALL for all, with who asks."""
     _listen()
     _ears[id(asked)] = asked
     try:
@@ -80,9 +85,9 @@ def _change(environ: Any, key: Any, value: Any = None) -> None:
 
 
 def _hear(name: str) -> None:
-    asking = _asking()
+    used = name, _asking(), importer()
     for asked in _ears.values():
-        asked.add((name, asking))
+        asked.add(used)
 
 
 def _asking() -> str:

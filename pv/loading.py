@@ -21,7 +21,7 @@ from pv.bytecode import check_bytecode
 from pv.closure import module_file, modules
 from pv.compiled import check_caches
 from pv.config import Config, locate, registered
-from pv.environment import ALL
+from pv.environment import ALL, Used
 from pv.errors import PvError
 from pv.guards import unseen
 from pv.trial import ModelFile, Planting, Skipped, is_mutant
@@ -42,9 +42,9 @@ class Unfit(Exception):  # noqa: N818  (becomes ERRORED)
 _executed: dict[tuple[Path, str], set[str]] = {}
 """By project and falsifier's module: the files whose code ran while it was imported and tried. A file that was loaded
 once is not loaded again, so what an earlier trial of the module did is held against its later ones."""
-_opened: dict[tuple[Path, str], set[tuple[str, str]]] = {}
+_opened: dict[tuple[Path, str], set[Used]] = {}
 """The same of the files that were read, and who read them, but for what is the own of the trial that read it."""
-_asked: dict[tuple[Path, str], set[tuple[str, str]]] = {}
+_asked: dict[tuple[Path, str], set[Used]] = {}
 """The same of the environment variables that were asked for, and who asked."""
 
 
@@ -131,13 +131,13 @@ def check_used(name: str, config: Config, where: str) -> None:
             f"{where}: {loose[0]} was executed, and the digest of {name} does not cover it",
             "hint: import it by a literal name, so that a change of it is noticed",
         )
-    if data := undeclared(name, _opened.get((config.root, name), ()), config):
+    if data := undeclared(name, _used(_opened, name, config), config):
         raise Unfit(
             f"{where}: {data[0]} was read, and the digest of {name} does not cover it",
             "hint: declare it in a module that the falsifier reaches, by the path from there: "
             f'PV_DATA = ("{_from(name, data[0], config)}",); or, if the trial made it, make it in trial.folder',
         )
-    if asked := unannounced(name, _asked.get((config.root, name), ()), config):
+    if asked := unannounced(name, _used(_asked, name, config), config):
         wanted, file = asked[0]
         if wanted == ALL:
             raise Unfit(
@@ -149,6 +149,18 @@ def check_used(name: str, config: Config, where: str) -> None:
             f"{where}: {file} asks for the environment variable {wanted}, which no module that {name} reaches declares",
             f'hint: declare it there: PV_ENVIRONMENT = ("{wanted}",), and records will hold its value',
         )
+
+
+def _used(by: dict[tuple[Path, str], set[Used]], name: str, config: Config) -> set[tuple[str, str]]:
+    """What the module's trials used, and what the modules that it reaches used when they were imported for another."""
+    reached = {str(place) for file in modules(name, config) for place in (file, file.resolve())}
+    return {
+        (what, who)
+        for (root, module), used in by.items()
+        if root == config.root
+        for what, who, importing in used
+        if module == name or importing in reached
+    }
 
 
 def _from(name: str, data: str, config: Config) -> str:

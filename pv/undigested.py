@@ -3,13 +3,12 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from pv.closure import closure, variables
 from pv.config import Config
 from pv.watch import INSTALLED, LOADED
 
-HOME = Path(__file__).resolve().parent
+HOME = os.path.dirname(os.path.realpath(__file__)) + os.sep
 TOOLS = {"_pytest", "coverage", "pluggy", "pytest", "pytest_cov", "xdist"}
 """Packages that run around a trial, and read files of the project on their own account."""
 NUMBA = os.path.join("numba", "core", "caching.py")
@@ -46,12 +45,12 @@ def unannounced(module: str, asked: Iterable[tuple[str, str]], config: Config) -
     asked  each variable, with the file of the code that asked. Each that is found comes with that file, relative to the
            root. What libraries ask for, and pv itself, is no question of the trial. PvError as `closure`.
     """
-    declared, installed = variables(module, config), tuple(_installed(config))
+    declared, below, foreign = variables(module, config), _inside(str(config.root)), (*_installed(config), HOME)
     found = set()
     for name, file in asked:
-        place = Path(file).resolve()
-        if name not in declared and _is_ours(place, config, (*installed, HOME)) and place.name != "conftest.py":
-            found.add((name, place.relative_to(config.root).as_posix()))
+        place = os.path.realpath(file)
+        if name not in declared and _is_ours(place, below, foreign) and os.path.basename(place) != "conftest.py":
+            found.add((name, _relative(place, config)))
     return tuple(sorted(found))
 
 
@@ -63,29 +62,40 @@ def _is_tool(reader: str) -> bool:
 
 def _loose(module: str, names: Iterable[str], config: Config) -> set[str]:
     """The project's own of these files that are not in the closure, relative to the root."""
-    files, loose = closure(module, config), set()
-    known = {*files, *(file.resolve() for file in files)}
-    inside = (f"{config.root}{os.sep}", f"{config.root.resolve()}{os.sep}")
-    installed = tuple(_installed(config))
+    known = {place for file in closure(module, config) for place in _places(str(file))}
+    below, installed = _inside(str(config.root)), tuple(_installed(config))
+    loose = set()
     for name in names:
-        if os.path.isabs(name) and not name.startswith(inside):
+        if os.path.isabs(name) and not name.startswith(below):
             continue  # most files are of no interest, and a path takes time
-        places = (Path(name).resolve(), Path(os.path.abspath(name)))  # by either name it is a file of the project
+        places = _places(name)  # by either name it is a file of the project
         if known.isdisjoint(places):
-            ours = next((place for place in places if _is_ours(place, config, installed)), None)
-            loose |= {ours.relative_to(config.root).as_posix()} if ours else set()
+            ours = next((place for place in places if _is_ours(place, below, installed)), None)
+            loose |= {_relative(ours, config)} if ours else set()
     return loose
 
 
-def _is_ours(file: Path, config: Config, installed: tuple[Path, ...]) -> bool:
-    below = file.is_relative_to(config.root) and file.is_file()
-    return below and not any(file.is_relative_to(folder) for folder in installed)
+def _is_ours(file: str, below: tuple[str, ...], installed: tuple[str, ...]) -> bool:
+    return file.startswith(below) and not file.startswith(installed) and os.path.isfile(file)
 
 
-def _installed(config: Config) -> Iterator[Path]:
-    """The folders below the root that hold what was installed there: of this interpreter, and those on its path."""
+def _relative(file: str, config: Config) -> str:
+    root = config.root if file.startswith(_inside(str(config.root))[0]) else config.root.resolve()
+    return os.path.relpath(file, root)
+
+
+def _places(name: str) -> tuple[str, str]:
+    return os.path.realpath(name), os.path.abspath(name)
+
+
+def _inside(folder: str) -> tuple[str, ...]:
+    """How the paths of what lies in a folder begin."""
+    return tuple(f"{place}{os.sep}" for place in reversed(_places(folder)))
+
+
+def _installed(config: Config) -> Iterator[str]:
+    """How paths below the root begin that were installed there: of this interpreter, and of those on its path."""
     packages = [entry for entry in sys.path if os.path.basename(entry.rstrip(os.sep)) in INSTALLED]
+    below = _inside(str(config.root))
     for name in (sys.prefix, sys.exec_prefix, *packages):
-        for folder in (Path(os.path.abspath(name)), Path(name).resolve()):
-            if folder != config.root and folder.is_relative_to(config.root):
-                yield folder
+        yield from (place for place in _inside(name) if place.startswith(below) and place not in below)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from pv.environment import hearing
+from pv.callers import importer
+from pv.environment import Used, hearing
 
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 """The audit events of starting a process, and which of their arguments is the command."""
@@ -28,16 +29,16 @@ class Watch:
 
     commands  the arguments of each command that was started, its own name left out; one text where a shell reads it
     files     where the executed code lies, as its code objects say: modules at their import, and extension modules
-    opened    absolute paths of what was opened to be read, each with the file of the code that did; LOADED for what is
-              read to be run, or to show its lines. Not what a library opens without Python's help
-    asked     names of the environment variables that were asked for, each with the file of the code that did; `*` for
-              all of them. Not what is read without os.environ and os.getenv
+    opened    absolute paths of what was opened to be read, each with who did; LOADED for what is read to be run, or to
+              show its lines. Not what a library opens without Python's help
+    asked     names of the environment variables that were asked for, each with who did; `*` for all of them. Not what
+              is read without os.environ and os.getenv
     """
 
     commands: list[tuple[str, ...]] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
-    opened: set[tuple[str, str]] = field(default_factory=set)
-    asked: set[tuple[str, str]] = field(default_factory=set)
+    opened: set[Used] = field(default_factory=set)
+    asked: set[Used] = field(default_factory=set)
 
 
 LOADED = "<loaded>"
@@ -98,9 +99,9 @@ def _opened(name: Any) -> None:
         return  # a descriptor: its file was opened before
     with suppress(OSError, ValueError):  # no folder to be in any more; an error here would be the falsifier's
         path = os.path.abspath(os.fsdecode(name))
-        reader = _reader(path)
+        used = path, _reader(path), importer()
         for watch in _active:
-            watch.opened.add((path, reader))
+            watch.opened.add(used)
 
 
 def _reader(path: str) -> str:

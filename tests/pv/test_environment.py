@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pv.cli import main
-from pv.environment import ALL, hearing, value_of
+from pv.environment import ALL, Used, hearing, value_of
 from pv.outcome import Outcome
 from tests.pv.stranger import Stranger
 from tests.pv.trying import Try, outcome
@@ -30,10 +30,10 @@ def _unset(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def heard(ask: Callable[[], object]) -> set[tuple[str, str]]:
-    asked: set[tuple[str, str]] = set()
+    asked: set[Used] = set()
     with hearing(asked):
         ask()
-    return asked
+    return {(name, file) for name, file, _ in asked}
 
 
 def deleted() -> None:
@@ -92,8 +92,8 @@ def test_what_libraries_ask_for_is_told_as_theirs(monkeypatch: pytest.MonkeyPatc
 
 
 def test_nothing_is_heard_outside_and_os_environ_is_what_it_was() -> None:
-    asked: set[tuple[str, str]] = set()
-    with hearing(asked), hearing(inner := set[tuple[str, str]]()):
+    asked: set[Used] = set()
+    with hearing(asked), hearing(inner := set[Used]()):
         os.environ[NAME] = "a"
     assert (asked, inner, os.environ[NAME], os.environb[NAME.encode()]) == (set(), set(), "a", b"a")
     assert dict(os.environ)[NAME] == "a"

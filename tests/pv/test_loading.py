@@ -236,3 +236,28 @@ def test_the_model_of_a_trial_is_digested_with_it_and_that_of_another_is_data(tr
     record = try_(body, falsifier="subject:g").record
     assert record.outcome is Outcome.ERRORED
     assert "tiny.gguf was read, and the digest of subject does not cover it" in record.message
+
+
+@pytest.mark.parametrize(
+    ("read", "told"),
+    [
+        ("open(__file__[:-9] + 'table.txt').close()", "table.txt was read, and the digest of other does not cover it"),
+        ("import os; os.getenv('CI')", "helper.py asks for the environment variable CI, which no module that other re"),
+    ],
+)
+def test_what_a_module_used_when_it_was_imported_for_another_is_held_against_all_that_reach_it(
+    try_: Try, project: Path, monkeypatch: pytest.MonkeyPatch, read: str, told: str
+) -> None:
+    (project / "helper.py").write_text(f"{read}\n", encoding="utf-8")
+    (project / "table.txt").write_text("", encoding="utf-8")
+    other = "def f(trial): trial.check(True, 'm')\n"
+    (project / "other.py").write_text(f"import helper\n{other}", encoding="utf-8")
+    declared = "PV_DATA = 'table.txt'\nPV_ENVIRONMENT = 'CI'\nimport helper\ndef f(trial): trial.check(True, 'm')"
+    assert try_(declared).record.outcome is Outcome.SURVIVED  # it declares what helper uses, for itself
+    record = try_(declared, falsifier="other:f").record
+    assert record.outcome is Outcome.ERRORED
+    assert told in record.message
+    (project / "other.py").write_text(other, encoding="utf-8")
+    del sys.modules["other"]
+    assert try_(declared, falsifier="other:f").record.outcome is Outcome.SURVIVED
+    del sys.modules["other"]
