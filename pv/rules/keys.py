@@ -157,8 +157,9 @@ def _meant(stray: Stray) -> str:
         ]
         if homes:
             return f"it is read {_in(homes)}: look at the indentation"
-    if not meant or meant in here.value:
-        meant = _section_with_a_word_of(stray)
+    if meant in here.value:  # a second one of its name is meant as such if it is numbered
+        return "" if name.rstrip("_0123456789") == meant else f"did you mean {meant!r}, which stands here too?"
+    meant = meant or _section_with_a_word_of(stray)
     return f"did you mean {meant!r}?" if meant else ""
 
 
