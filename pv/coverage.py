@@ -1,8 +1,9 @@
 """`pv coverage`: which obligations and equations something tries to break, and what that has earned.
 
 An obligation is covered if a test that names its id has falsifiers, so that something runs; an equation if such a
-test binds to it. A test of which a falsifier, a role or a model does not exist runs nothing: what it names is
-uncovered, and the verdict declines. Uncovered, too, is what a test names whose falsifiers are not written yet.
+test binds to it. A test of which a falsifier, a mutant, a role or a model does not exist runs nothing: what it names is
+uncovered, and the verdict declines. Uncovered, too, is what a test names whose falsifiers are not written yet, or of
+which it cannot be told whether it can be run, as outside of a project.
 Counting is no link: a contract with as many tests as obligations may leave any of them uncovered. The percentage is
 of the obligations that are not set aside as not applicable. Where there are none, there is no percentage: nothing to
 cover is not all covered.

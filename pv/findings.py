@@ -37,12 +37,14 @@ class Hit(NamedTuple):
     """What a rule found, and where: at a path in the document, or at a position in its text.
 
     foreign  found in a test that is not written for pv, and about a key that only pv reads: no error but a warning
+    raised   what is a note elsewhere is a warning here
     """
 
     at: Path | Position
     message: str
     hint: str = ""
     foreign: bool = False
+    raised: bool = False
 
 
 Check: TypeAlias = Callable[[Contract], Iterable[Hit]]
@@ -132,7 +134,7 @@ def finding_between(entry: Rule, facts: "Facts | Registry", hit: Hit) -> Finding
 
 
 def _finding(entry: Rule, path: str, at: Position, end: int, hit: Hit) -> Finding:
-    severity = WARNING if hit.foreign and entry.severity == ERROR else entry.severity
+    severity = WARNING if hit.raised or (hit.foreign and entry.severity == ERROR) else entry.severity
     return Finding(entry.id, severity, path, at.line, at.column, hit.message, hit.hint, end)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pv.config import Config, find
-from pv.resolve import FUNCTION, MISSING, MUTANT, OTHER, Meaning
+from pv.resolve import FOREIGN, FUNCTION, MISSING, MUTANT, OTHER, Meaning
 
 SECONDS = 60
 """How long an import may take; one that compiles kernels takes some."""
@@ -66,14 +66,32 @@ def imported(module: str, names: Collection[str], config: Config) -> Imported:
 def _answer(root: Path, module: str, names: list[str]) -> dict[str, Any]:
     from pv.loading import Unfit, module_of
 
+    config = find(root)
     try:
-        loaded = module_of(module, find(root), module)
+        loaded = module_of(module, config, module)
     except Unfit as error:
-        return {"failure": error.message.removeprefix(f"{module}: ").removeprefix(f"{module} "), "names": {}}
-    return {"failure": "", "names": {name: _meaning(loaded, name) for name in names}}
+        failure = error.message.removeprefix(f"{module}: ").removeprefix(f"{module} ")
+        return {"failure": failure + _taken_instead(module, config, failure), "names": {}}
+    return {"failure": "", "names": {name: _meaning(loaded, name, config) for name in names}}
 
 
-def _meaning(module: Any, name: str) -> tuple[str, str]:
+def _taken_instead(module: str, config: Config, told: str) -> str:
+    """The file of the package that was imported in place of the project's; empty where that was not so, or is told."""
+    top = module.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None)
+    own = {Path(os.path.realpath(folder / top)) for folder in config.sources}
+    if (
+        file is None
+        or file in told
+        or {(real := Path(os.path.realpath(file))).parent, real.parent / real.name.partition(".")[0]} & own
+    ):
+        return ""
+    lacks = next((folder for folder in config.sources if (folder / top).is_dir()), None)
+    mend = f"; touch {lacks / top / '__init__.py'}" if lacks and not (lacks / top / "__init__.py").exists() else ""
+    return f" ({top} was taken from {file}{mend})"
+
+
+def _meaning(module: Any, name: str, config: Config) -> tuple[str, str]:
     """The kind of a name, and why, as in pv.resolve.Meaning."""
     from pv.loading import one_line
     from pv.trial import is_mutant
@@ -96,6 +114,10 @@ def _meaning(module: Any, name: str) -> tuple[str, str]:
         return OTHER, "a function that cannot be called with a trial alone"
     except ValueError:  # a builtin that does not tell
         pass
+    home = getattr(value, "__module__", None) or ""
+    closed = getattr(value, "__closure__", None)  # which may hold what is ours
+    if inspect.isroutine(value) and not closed and home.partition(".")[0] not in config.first_party:
+        return FOREIGN, f"a function of {home or 'another place'}, which is not first-party"
     return FUNCTION, ""
 
 

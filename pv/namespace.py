@@ -1,14 +1,16 @@
 """The names that the text of a first-party module binds, and where: nothing is imported."""
 
 import ast
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from pv.closure import module_file, parsed
 from pv.config import Config
 from pv.errors import PvError
+from pv.places import shown
 
 Definition: TypeAlias = ast.stmt | ast.expr | ast.alias
 
@@ -43,6 +45,7 @@ def read(name: str, config: Config) -> Module | None:
         file = module_file(name, config)
     except OSError as error:  # a name that no file can have
         raise PvError(f"no module {name!r}: {error.strerror}", where=str(config.root)) from None
+    _require_unshadowed(name, config)
     if file is None or file.suffix != ".py":
         return None
     try:
@@ -54,6 +57,31 @@ def read(name: str, config: Config) -> Module | None:
     for known, bound in _bindings(tree.body, certain=True):
         names.setdefault(known, []).append(bound)
     return Module(name, file, {known: tuple(bound) for known, bound in names.items()}, _elsewhere(tree, names))
+
+
+def _require_unshadowed(name: str, config: Config) -> None:
+    """PvError where the top-level folder of a module has no __init__.py and Python takes another place's package.
+
+    A folder without __init__ is taken only if no entry of the path has a package or module of its name.
+    """
+    top = name.partition(".")[0]
+    if module_file(top, config) is not None:
+        return
+    if taken := next(filter(None, (_place(finder, top) for finder in sys.meta_path)), ""):
+        folder = next(found for folder in config.sources if (found := folder / top).is_dir())
+        raise PvError(
+            f"no module {name!r}: {shown(folder)}/ has no __init__.py, so Python takes {top} from {taken}",
+            hint=f"touch {shown(folder / '__init__.py')}",
+        )
+
+
+def _place(finder: Any, top: str) -> str:
+    """Where a finder of the path has a package or module; empty for none, and for a folder without __init__."""
+    try:
+        spec = finder.find_spec(top, None)
+    except Exception:  # a finder of somebody else
+        return ""
+    return str(spec.origin or "") if spec and spec.loader else ""
 
 
 def _bindings(body: list[ast.stmt], *, certain: bool) -> Iterator[tuple[str, Bound]]:

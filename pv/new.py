@@ -75,7 +75,7 @@ def planted_defect() -> Iterator[None]:
 class Started:
     """What was written.
 
-    files    the contract, its module, and the __init__ files of packages that are new
+    files    the contract, its module, and the __init__ files that its packages lacked
     missing  lines that pyproject.toml lacks, none where it has [tool.pv]
     """
 
@@ -111,7 +111,7 @@ def start(name: str, package: str, folder: Path) -> Started:
     words = {"title": title, "stem": stem, "ID": title.upper(), "module": f"{package}.{module.stem}"}
     texts = {contract: CONTRACT.format(**words), module: MODULE.format(**words)}
     for parent in module.parents:
-        if not parent.exists() and parent.is_relative_to(_source(config, top) / top):
+        if parent.is_relative_to(_source(config, top) / top) and not (parent / "__init__.py").exists():
             texts[parent / "__init__.py"] = ""
     _write(texts)
     missing = () if "pv" in content.get("tool", {}) else _table(config_of(root, content))

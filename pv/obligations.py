@@ -85,8 +85,10 @@ def called(test: FalsificationTest) -> str:
 def idle(tests: Sequence[FalsificationTest], standing: Standing) -> str:
     """Why none of the tests is run."""
     unwritten = [called(test) for test in tests if test.index in standing.unwritten]
-    missing = [called(test) for test in tests if test.index not in standing.unwritten]
+    untold = [standing.untold[test.index] for test in tests if test.index in standing.untold]
+    missing = [called(test) for test in tests if test.index not in {*standing.unwritten, *standing.untold}]
     told = [f"the falsifiers of {', '.join(unwritten)} are not written yet"] if unwritten else []
+    told += untold
     return "; ".join([*([f"nothing runs {', '.join(missing)}"] if missing else []), *told])
 
 
@@ -160,6 +162,8 @@ def _told(one: Obligation) -> Iterator[str]:
         idle = "its falsifiers cannot be run" if test.falsifiers else "names no falsifier: nothing runs it"
         if test.index in one.standing.unwritten:
             idle = "its falsifiers are not written yet"
+        if test.index in one.standing.untold:
+            idle = "it is not known whether its falsifiers can be run"
         runs = f"states {test.status or 'nothing'}" if one.standing.runs(test) else idle
         yield f"    {called(test)} (line {test.line}) {runs}"
     if one.not_applicable:

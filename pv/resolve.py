@@ -1,7 +1,7 @@
 """What a name in a first-party module is, read from the syntax tree: nothing is imported.
 
 Followed are definitions, other names for them, and imports from first-party modules. Where a name may come from
-elsewhere (a star import, a call, a package that is not first-party), the answer is UNKNOWN, with the reason.
+elsewhere (a star import, a call), the answer is UNKNOWN, with the reason.
 """
 
 import ast
@@ -20,6 +20,7 @@ MAX_STEPS = 32
 """How often a name may stand for another one; `x = x.y` would go on for ever."""
 
 FUNCTION, MUTANT, OTHER, MISSING, UNKNOWN = "function", "mutant", "other", "missing", "unknown"
+FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class Meaning:
     """What a name is.
 
     kind   FUNCTION: something that runs when it is called with a trial; MUTANT: made by @mutant; OTHER: neither;
-           MISSING: nothing; UNKNOWN
-    why    for OTHER, what it is; for UNKNOWN, why that cannot be told; for a FUNCTION, why it may be a mutant yet;
-           for a MUTANT, what is wrong with it, so that it can never be planted
+           MISSING: nothing; FOREIGN: what a package that is not first-party holds; UNKNOWN
+    why    for OTHER, what it is; for FOREIGN, whence it comes; for UNKNOWN, why that cannot be told; for a FUNCTION,
+           why it may be a mutant yet; for a MUTANT, what is wrong with it, so that it can never be planted
     unwritten  it is a function or a mutant that does nothing yet, or raises NotImplementedError before all else
     """
 
@@ -115,7 +116,8 @@ class Sources:
         """What `from module import name` gives."""
         assert item.name is not None
         if item.module.partition(".")[0] not in self.config.first_party:
-            return Meaning(UNKNOWN, f"it comes from {item.module or 'elsewhere'}, which is not first-party")
+            why = f"it comes from {item.module or 'elsewhere'}, which is not first-party"
+            return Meaning(FOREIGN if item.module else UNKNOWN, why)
         found = self._meaning(item.module, item.name, trail)
         if found.kind in (MISSING, UNKNOWN) and self._is_module(f"{item.module}.{item.name}"):
             return Meaning(OTHER, "a module")

@@ -1,9 +1,11 @@
-"""Which tests of a contract nothing runs, although they name falsifiers: what they name is missing or not written.
+"""Which tests of a contract are not known to run, although they name falsifiers.
 
-Falsifiers are read as text, as the rules do that ask for them.
+What they name is missing, is not written yet, or cannot be told: falsifiers are read as text, as the rules do that ask
+for them, and outside of a project they are not looked for.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pv.contract import Contract, FalsificationTest
 from pv.findings import RULES, Finding, finding
@@ -15,11 +17,14 @@ UNRUNNABLE = (
     "PV-RUN-004",
     "PV-RUN-006",
     "PV-RUN-007",
+    "PV-RUN-008",
     "PV-RUN-011",
     "PV-MODEL-001",
     "PV-MODEL-002",
 )
 """Rules of which a test that breaks one is not run."""
+UNTOLD = "PV-RUN-009"
+NO_PROJECT = "not looked for: no project around it; add [tool.pv] to a pyproject.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +33,18 @@ class Standing:
 
     broken     what they name does not exist
     unwritten  it exists, and none of their falsifiers is written yet
+    untold     whether it exists cannot be told, with the reason
     problems   what is wrong with those that are broken
     """
 
     broken: frozenset[int] = frozenset()
     unwritten: frozenset[int] = frozenset()
+    untold: Mapping[int, str] = field(default_factory=dict)
     problems: tuple[Finding, ...] = ()
 
     def binds(self, test: FalsificationTest) -> bool:
-        """Whether all that a test names in order to be run is there."""
-        return test.bound and test.index not in self.broken
+        """Whether all that a test names in order to be run is there, as far as is known."""
+        return test.bound and test.index not in self.broken and test.index not in self.untold
 
     def runs(self, test: FalsificationTest) -> bool:
         return self.binds(test) and test.index not in self.unwritten
@@ -66,7 +73,23 @@ def standing(contract: Contract, project: Project) -> Standing:
         if hits and rule.id == "PV-MODEL-002":  # it is told once, and no model of the registry can be used
             broken.update(test.index for test in contract.tests if test.models)
     unwritten = frozenset(test.index for test in contract.tests if test.bound and not _written(test, project))
-    return Standing(broken=frozenset(broken), unwritten=unwritten - broken, problems=tuple(problems))
+    told = {index: why for index, why in _untold(contract, project).items() if index not in broken | unwritten}
+    return Standing(broken=frozenset(broken), unwritten=unwritten - broken, untold=told, problems=tuple(problems))
+
+
+def _untold(contract: Contract, project: Project) -> dict[int, str]:
+    """Why it cannot be told whether what a test names is there."""
+    from pv.rules.project import out_of_reach
+
+    found = {
+        index: f"{test.id or f'the test in line {test.line}'}: {NO_PROJECT}"
+        for index, test in out_of_reach(contract, project).items()
+    }
+    rule = RULES[UNTOLD]
+    for hit in rule.within(contract, project) if rule.within else ():
+        if isinstance(hit.at, tuple) and isinstance(index := hit.at[1], int):
+            found.setdefault(index, hit.message)
+    return found
 
 
 def _written(test: FalsificationTest, project: Project) -> bool:

@@ -43,6 +43,9 @@ def falsifiers_exist(contract: Contract, project: Project) -> Iterator[Hit]:
                 yield hit_in(test, "falsifiers", f"{module}:{name} is a mutant, not a falsifier", hint, role)
             elif found.kind == resolve.OTHER:
                 yield hit_in(test, "falsifiers", f"{module}:{name} is no falsifier but {found.why}", "", role)
+            elif found.kind == resolve.FOREIGN:
+                hint = "write a function in a first-party module that calls it"
+                yield hit_in(test, "falsifiers", f"{module}:{name} is no falsifier of ours: {found.why}", hint, role)
         except PvError as error:
             yield hit_in(test, "falsifiers", _in_one_line(error), error.hint, role)
 
@@ -85,15 +88,20 @@ def cannot_be_told(contract: Contract, project: Project) -> Iterator[Hit]:
             found = project.sources.meaning(module, mutant)
         except PvError:
             continue
-        if found.kind == resolve.UNKNOWN or (found.kind == resolve.FUNCTION and found.why):
+        if found.kind in (resolve.UNKNOWN, resolve.FOREIGN) or (found.kind == resolve.FUNCTION and found.why):
             what = f"whether {module}:{mutant} is a mutant cannot be told without importing it: {found.why}"
             yield hit_in(test, "mutants", what, "", index)
-    left = {test.index: test for test, *_ in _falsifiers(contract, project, reached=False)}
+    left = out_of_reach(contract, project)
     for first in list(left.values())[:1]:
         tests = "a test names" if len(left) == 1 else f"{len(left)} tests name"
         hint = "a project is a folder with a pyproject.toml or a .git"
         what = f"lies in no project, so what {tests} outside of it was not looked for"
-        yield Hit(first.entry.at("falsifiers"), what, hint)
+        yield Hit(first.entry.at("falsifiers"), what, hint, raised=project.imports)  # nor imported, as was asked
+
+
+def out_of_reach(contract: Contract, project: Project) -> dict[int, FalsificationTest]:
+    """The tests, by their indices, that name falsifiers which are not looked for."""
+    return {test.index: test for test, *_ in _falsifiers(contract, project, reached=False)}
 
 
 def _planted(contract: Contract, project: Project) -> Iterator[tuple[FalsificationTest, int, str, str]]:
@@ -159,6 +167,8 @@ def _may_be(project: Project, module: str, name: str, wanted: str) -> bool:
         found = project.sources.meaning(module, name)
     except PvError:
         return False
+    if found.kind == resolve.FOREIGN:  # a mutant may be made elsewhere; its module is ours all the same
+        return wanted == resolve.MUTANT
     return found.kind in (wanted, resolve.UNKNOWN) or (found.kind == resolve.FUNCTION and bool(found.why))
 
 

@@ -1,3 +1,4 @@
+import io
 import json
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ from pv.words import Level
 from tests.pv.rules.test_project import MODEL
 from tests.pv.test_binding import project as checksum_project
 from tests.pv.test_binding import recorded
-from tests.pv.test_obligations import CONTRACT, HEAD
+from tests.pv.test_obligations import CONTRACT, HEAD, MODULE, WRITTEN
 
 
 def equal_parts(folder, covered, of, name="x-v1.yaml"):
@@ -26,6 +27,7 @@ def equal_parts(folder, covered, of, name="x-v1.yaml"):
             "falsifiers: {algorithm: 'a:b'}, mutants: [m]}\n"
         )
     (folder / name).write_text("".join(lines))
+    (folder / "a.py").write_text(WRITTEN)
     return folder / name
 
 
@@ -38,6 +40,7 @@ def run(capsys, *args):
 def test_the_command_counts_what_is_run_and_lists_what_is_not(tmp_path, capsys, monkeypatch):
     text = CONTRACT.replace("proof_obligations", "equations: {e: {formula: x}, g: {formula: y}}\nproof_obligations", 1)
     (tmp_path / "x-v1.yaml").write_text(text.replace("  mutants: [m]\n", "  mutants: [m]\n  binds_to: e\n"))
+    (tmp_path / "a.py").write_text(WRITTEN)
     monkeypatch.chdir(tmp_path)
     code, lines, err = run(capsys, "x-v1.yaml")
     counts = "8 obligations, 1 not applicable; 2 tested by id, 2 by text alone, 1 run; 6 uncovered; 14.2 % covered"
@@ -132,7 +135,9 @@ def test_below_the_minimum_is_rejected_even_where_something_cannot_be_read(tmp_p
 
 
 FALSIFIERS = (
-    "import sums\ndef order(trial): trial.equal(1, 1, 'a')\ndef files(trial): pass\ndef same_as_zlib(trial): pass\n"
+    MODULE.replace("def m()", "def off_by_one()")
+    + "forgets_last = off_by_one\n"
+    + "import sums\ndef order(trial): trial.equal(1, 1, 'a')\ndef files(trial): pass\ndef same_as_zlib(trial): pass\n"
 )
 
 
@@ -173,12 +178,15 @@ falsification_tests:
         ("falsifiers: {live: 'a:b'}, models: [none]", "T: the project has no registry, so no model 'none'"),
         ("falsifiers: {algorithm: 'a:c'}", "T: no function 'c' in a"),
         ("falsifiers: {algorithm: 'a:b'}, models: [x, x]", "T: 'x' stands twice among its models"),
+        ("falsifiers: {algorithm: 'a:join'}", "T: a:join is no falsifier of ours: it comes from os.path, which is not"),
     ],
 )
 def test_a_test_that_cannot_be_run_covers_nothing(tmp_path, capsys, test, why):
     (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "a.py").write_text("def b(trial): trial.equal(1, 1, 'a')\n")
+    (tmp_path / "a.py").write_text(WRITTEN)
     path = tmp_path / "x-v1.yaml"
+    with (tmp_path / "a.py").open("a") as module:
+        module.write("from os.path import join\n")
     path.write_text(RUNS.replace("RUN", "falsifiers: {algorithm: 'a:b'}"))
     assert run(capsys, path, "--min", "100")[0] == 0
     path.write_text(RUNS.replace("RUN", test))
@@ -193,7 +201,7 @@ def test_a_test_that_cannot_be_run_covers_nothing(tmp_path, capsys, test, why):
 def test_no_model_of_a_registry_that_cannot_be_used_covers_anything(tmp_path, capsys):
     (tmp_path / "pyproject.toml").write_text("[tool.pv]\nmodels = 'models.yaml'\n")
     (tmp_path / "models.yaml").write_text("[]")
-    (tmp_path / "a.py").write_text("def b(trial): trial.equal(1, 1, 'a')\n")
+    (tmp_path / "a.py").write_text(WRITTEN)
     text = RUNS.replace("RUN", "falsifiers: {live: 'a:b'}, models: [tiny]")
     test = text[text.index("- {id: T") :]
     text = text.replace("property: p}", "property: p}, {id: P, property: q}")
@@ -304,8 +312,8 @@ UNWRITTEN = [
 def test_a_falsifier_that_is_not_written_covers_nothing(tmp_path, capsys, source):
     (tmp_path / "pyproject.toml").write_text("[tool.pv]\nfirst-party = ['a', 'c']\nmodels = 'models.yaml'\n")
     (tmp_path / "models.yaml").write_text(f"tiny: {MODEL}")
-    (tmp_path / "a.py").write_text(source)
-    (tmp_path / "c.py").write_text("def b(trial): ...\ndef d(trial): trial.equal(1, 1, 'a')\n")
+    (tmp_path / "a.py").write_text(MODULE + source)
+    (tmp_path / "c.py").write_text(f"{MODULE}def b(trial): ...\ndef d(trial): trial.equal(1, 1, 'a')\n")
     path = tmp_path / "x-v1.yaml"
     path.write_text(RUNS.replace("RUN", "falsifiers: {algorithm: 'a:b'}"))
     code, lines, err = run(capsys, path, "--min", "100")
@@ -334,3 +342,53 @@ def test_a_new_contract_is_bound_and_not_covered(tmp_path, capsys, monkeypatch):
     assert (test["bound"], test["run"], part["percent"]) == (True, False, 0.0)
     assert main(["obligations"]) == 0
     assert "    FALSIFY-X-001 (line 20) its falsifiers are not written yet" in capsys.readouterr().out.splitlines()
+
+
+def of_test(capsys, *args):
+    """What coverage says in JSON: exit code, percentage, whether the one test is bound and run, and why not."""
+    code = main(["coverage", "--json", "--min", "100", *map(str, args)])
+    content = json.loads(capsys.readouterr().out)
+    (one,) = content["contracts"][0]["obligations"]
+    (test,) = one["tests"]
+    return code, content["percent"], test["bound"], test["run"], one["why"]
+
+
+def test_falsifiers_that_nobody_looked_for_cover_nothing(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "x-v1.yaml"
+    text = RUNS.replace("RUN", "falsifiers: {algorithm: 'no.such.module:nothing'}").replace("[m]", "[never_written]")
+    path.write_text(text)
+    why = "T: not looked for: no project around it; add [tool.pv] to a pyproject.toml"
+    assert of_test(capsys, path) == (1, 0.0, False, False, why)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert of_test(capsys, "-") == (1, 0.0, False, False, why)
+    assert main(["obligations", str(path)]) == 0
+    assert "    T (line 5) it is not known whether its falsifiers can be run" in capsys.readouterr().out.splitlines()
+
+
+def test_a_new_contract_outside_of_a_project_is_not_covered(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "fresh1"]) == 0
+    capsys.readouterr()
+    code, share, bound, ran, why = of_test(capsys, "contracts")
+    assert (code, share, bound, ran) == (1, 0.0, False, False)
+    assert why.startswith("FALSIFY-FRESH1-001: not looked for: ")
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("def __getattr__(name): return 5\n", "T: whether a:b is a function cannot be told without importing it: the"),
+        ("from star import *\n", "T: whether a:b is a function cannot be told without importing it: a star import"),
+        ("def b(trial): trial.equal(1, 1, 'a')\nm = made()\n", "T: whether a:m is a mutant cannot be told without"),
+        ("def b(trial): trial.equal(1, 1, 'a')\n", "nothing runs T"),
+    ],
+)
+def test_what_cannot_be_told_or_has_no_mutant_covers_nothing(tmp_path, capsys, source, why):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "a.py").write_text(source)
+    path = tmp_path / "x-v1.yaml"
+    path.write_text(RUNS.replace("RUN", "falsifiers: {algorithm: 'a:b'}"))
+    *found, told = of_test(capsys, path)
+    assert found == [1, 0.0, False, False]
+    assert told.startswith(why)

@@ -26,6 +26,7 @@ from pv.evidence.recording import keep
 from pv.measure import SHARE
 from tests.pv.test_binding import project, recorded
 from tests.pv.test_git import commit, run
+from tests.pv.test_obligations import MODULE
 from tests.pv.verdicts import ERROR, GOOD, WARNING
 
 DIGEST = hashlib.sha256(b"kept").hexdigest()
@@ -112,6 +113,7 @@ def material(tmp_path_factory):
     folder = tmp_path_factory.mktemp("material")
     falsifiers = "import sums\n\n\ndef order(trial):\n    trial.equal(1, 1, 'a')\n    trial.equal(2, 2, 'b')\n\n\n"
     falsifiers += "def files(trial): ...\ndef same_as_zlib(trial): ...\n"
+    falsifiers += MODULE.replace("def m()", "def off_by_one()") + "forgets_last = off_by_one\n"
     config, contract = project(folder, **{"checks/sums.py": falsifiers})
     (first, *_) = recorded(bind(contract, contract.tests[0], config), config)
     artifacts = {"outputs": {"a": DIGEST, "b": DAMAGED}, "artifacts": {"a": 4, "b": 4}}

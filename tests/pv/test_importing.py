@@ -8,7 +8,8 @@ import pytest
 
 from pv import importing
 from pv.cli import main
-from pv.findings import ERROR, NOTE
+from pv.config import find
+from pv.findings import ERROR, NOTE, WARNING
 from pv.validate import validate
 from tests.pv.rules.test_project import CHECKS, CONTRACT
 
@@ -107,11 +108,40 @@ def test_what_a_name_turns_out_to_be_is_told(root, made, rule, what):
 
 
 def test_names_that_something_makes_are_accepted_once_they_are_imported(root):
-    source = CHECKS.replace("def finds(trial): ...", "finds = [print][0]")
+    source = CHECKS.replace("def finds(trial): ...", "finds = [lambda trial: None][0]")
     source += "names = {'wrong': wrong}\nglobals().update(names)\n"
     assert told(root, source) == ([], 1)
     without, bound = told(root, source, imports=False)
-    assert ({at[:2] for at in without}, bound) == ({("PV-RUN-009", NOTE)}, 1)
+    assert ({at[:2] for at in without}, bound) == ({("PV-RUN-009", NOTE)}, 0)
+
+
+def test_a_function_of_another_package_is_no_falsifier(root):
+    found, bound = told(root, CHECKS.replace("def finds(trial): ...", "from os.path import join\nfinds = [join][0]"))
+    what = "A: mine.checks:finds is no falsifier but a function of posixpath, which is not first-party"
+    assert (found, bound) == ([("PV-RUN-011", ERROR, 7, what)], 0)
+    found, bound = told(root, CHECKS.replace("def finds(trial): ...", "from os.path import join as finds"))
+    assert ([at[:3] for at in found], bound) == ([("PV-RUN-007", ERROR, 7)], 0)
+
+
+def test_where_there_is_no_project_nothing_is_imported_and_that_is_a_warning(root):
+    (root / "pyproject.toml").unlink()
+    (root / "x.yaml").write_text(CONTRACT.replace("mine.checks", "no.such.module"))
+    for imports, severity in ((False, NOTE), (True, WARNING)):
+        verdict = validate([root / "x.yaml"], lint=True, imports=imports)
+        assert [at.severity for at in verdict.findings if at.rule == "PV-RUN-009"] == [severity]
+        assert verdict.bound == 0
+
+
+def test_the_package_that_was_taken_instead_is_named(root):
+    (root / "json").mkdir()
+    (root / "json" / "checks.py").write_text(CHECKS)
+    failure = importing.imported("json.checks", ["finds"], find(root)).failure
+    assert f"(json was taken from {json.__file__}; touch {root}/json/__init__.py)" in failure
+    (root / "x.yaml").write_text(CONTRACT.replace("mine.checks", "json.checks"))
+    verdict = validate([root / "x.yaml"], lint=True, imports=True)
+    (found,) = [at for at in verdict.findings if at.rule.startswith("PV-RUN-0")]
+    assert (found.rule, verdict.bound) == ("PV-RUN-007", 0)  # the text shows it already
+    assert found.message.endswith(f"so Python takes json from {json.__file__}")
 
 
 def test_what_the_text_shows_already_is_told_once(root):

@@ -187,8 +187,23 @@ def test_a_package_in_src_is_found_and_new_packages_below_it_get_their_init(fold
         "src/mine/checks/deep/x.py",
         "src/mine/checks/deep/__init__.py",
         "src/mine/checks/__init__.py",
+        "src/mine/__init__.py",
     ]
     assert validate([made.contract]).findings == ()
+
+
+def test_a_folder_of_falsifiers_that_is_no_package_yet_is_made_one(folder, capsys):
+    (folder / "falsifiers").mkdir()
+    (folder / "falsifiers" / "old.py").touch()
+    assert main(["new", "abc"]) == 0
+    assert "wrote falsifiers/__init__.py" in capsys.readouterr().out.splitlines()
+    verdict = validate([Path("contracts")])
+    assert (verdict.findings, verdict.bound) == ((), 1)
+    (folder / "falsifiers" / "__init__.py").unlink()
+    verdict = validate([Path("contracts")])  # pv's own package of that name would be imported
+    assert ([at.rule for at in verdict.findings], verdict.bound) == (["PV-RUN-007"], 0)
+    assert verdict.findings[0].hint == "touch falsifiers/__init__.py"
+    assert new.start("abd", "falsifiers", folder).files[-1] == folder / "falsifiers" / "__init__.py"
 
 
 @pytest.mark.parametrize("there", ["", "[project]\nname = 'x'\n"])

@@ -50,7 +50,12 @@ falsification_tests:
 )
 
 
+MODULE = "from pv.trial import mutant\n\n\n@mutant\ndef m():\n    'd'\n    yield\n\n\n"
+WRITTEN = MODULE + "def b(trial): trial.equal(1, 1, 'a')\n"
+
+
 def collected(folder, text=CONTRACT, name="x-v1.yaml"):
+    (folder / "a.py").write_text(WRITTEN)
     (folder / name).write_text(text, encoding="utf-8")
     return collect([folder / name])
 

@@ -7,7 +7,7 @@ import pytest
 
 from pv.config import Config
 from pv.errors import PvError
-from pv.resolve import FUNCTION, MISSING, MUTANT, OTHER, UNKNOWN, Meaning, Sources
+from pv.resolve import FOREIGN, FUNCTION, MISSING, MUTANT, OTHER, UNKNOWN, Meaning, Sources
 from pv.trial import is_mutant
 
 
@@ -149,8 +149,10 @@ def test_what_is_neither_function_nor_mutant_is_named(text, what, tmp_path):
         ("exec('x = 1')", "exec() in line 1 may make it"),
         ("def f():\n    global x\n    x = 1", "a function binds global names in line 2"),
         ("import sys\nsetattr(sys.modules[__name__], 'x', 1)", "sys.modules in line 2 may be used to make it"),
-        ("from numpy import x", "it comes from numpy, which is not first-party"),
-        ("import numpy\nx = numpy.sum", "it comes from numpy, which is not first-party"),
+        (
+            "try:\n    from numpy import x\nexcept ImportError:\n    def x(trial): ...",
+            "it is defined in more than one way",
+        ),
         ("def make(): ...\nx = make()", "a call makes it"),
         ("x = a or b", "an expression makes it"),
         ("for x in (): ...", "an expression makes it"),
@@ -166,6 +168,31 @@ def test_what_is_neither_function_nor_mutant_is_named(text, what, tmp_path):
 )
 def test_what_cannot_be_told_says_why(text, why, tmp_path):
     assert of_x(tmp_path, text, other="") == Meaning(UNKNOWN, why)
+
+
+@pytest.mark.parametrize(
+    "text", ["from numpy import x", "import numpy\nx = numpy.sum", "from numpy import sum as s\nx = s"]
+)
+def test_what_another_package_holds_is_foreign(text, tmp_path):
+    assert of_x(tmp_path, text) == Meaning(FOREIGN, "it comes from numpy, which is not first-party")
+
+
+def test_a_folder_without_init_is_shadowed_by_a_package_of_its_name(tmp_path, monkeypatch):
+    found = project(tmp_path / "ours", m="def x(trial): ...")
+    (tmp_path / "ours" / "mine" / "__init__.py").unlink()
+    (tmp_path / "theirs" / "mine").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "theirs"))
+    monkeypatch.chdir(tmp_path / "ours")
+    assert found.meaning("mine.m", "x") == Meaning(FUNCTION)  # folders of one name are one package
+    (tmp_path / "theirs" / "mine" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    with pytest.raises(PvError) as error:
+        Sources(found.config).meaning("mine.m", "x")
+    taken = tmp_path / "theirs" / "mine" / "__init__.py"
+    assert error.value.args[0] == f"no module 'mine.m': mine/ has no __init__.py, so Python takes mine from {taken}"
+    assert error.value.hint == "touch mine/__init__.py"
+    (tmp_path / "ours" / "mine" / "__init__.py").touch()
+    assert Sources(found.config).meaning("mine.m", "x") == Meaning(FUNCTION)
 
 
 def test_a_decorator_that_may_make_a_mutant_leaves_a_doubt(tmp_path):
@@ -241,7 +268,7 @@ def test_the_falsifiers_of_the_project_mean_what_an_import_finds(module):
         elif kind == OTHER:
             assert not (inspect.isfunction(value) and is_called_with_a_trial(value)), name
         else:
-            assert kind == UNKNOWN, name
+            assert kind in (UNKNOWN, FOREIGN), name
     assert set(found.names(f"falsifiers.{module}", MUTANT)) == {
         name for name, value in vars(imported).items() if is_mutant(value)
     }
