@@ -217,8 +217,9 @@ class Product:
         jobs, column = [], 0
         for weight in weights:
             fmt = weight.format
+            place, width = weight.raw.ctypes.data, weight.raw.shape[1]
             blocks = weight.columns // fmt.block
-            jobs.append((fmt.ggml_id, weight.raw.ctypes.data, weight.raw.shape[1], weight.rows, blocks, column))
+            jobs.append(kernels.job(fmt.name, fmt.ggml_id, place, width, weight.rows, blocks, column))
             column += columns_each or weight.rows
             if fmt.name not in FLOATS:
                 self.kinds |= kernels.BY_256 if fmt.block == 256 else kernels.BY_32

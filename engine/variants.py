@@ -89,8 +89,8 @@ def features() -> frozenset[str]:
 def prepare() -> str:
     """Tell numba, before a kernel is declared, how to compile it, and where to keep the result.
 
-    Returns where numba keeps other results: to be put back once the kernels are declared. The folder is named after
-    the variant and the kernels' sources, since numba itself misses a change in another file.
+    Returns the folder for it, which is named after the variant and the kernels' sources: numba itself misses a change
+    in another file.
     """
     import numba
     from numba.core.registry import cpu_target
@@ -110,9 +110,7 @@ def prepare() -> str:
                 where=VARIABLE,
                 hint="load the engine before other users of numba, or leave the variant to the engine",
             )
-    before = str(numba.config.CACHE_DIR)
-    numba.config.CACHE_DIR = str(_cache(before))
-    return before
+    return str(_cache(str(numba.config.CACHE_DIR)))
 
 
 def _cache(chosen_by_user: str) -> Path:

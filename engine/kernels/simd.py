@@ -38,6 +38,27 @@ def kernel(build: Callable[..., None]) -> Any:
     return intrinsic(typed)
 
 
+def calling(count: int) -> Any:
+    """An intrinsic that calls the function at an address, its first argument, with `count` int64 numbers.
+
+    A call by name would make LLVM optimise the callee again, in every function on the way to it.
+    """
+    names = ["context", "address", *(f"a{i}" for i in range(count))]
+
+    def codegen(context: Any, b: Builder, signature: Any, numbers: Sequence[Value]) -> Value:
+        kind = ir.FunctionType(ir.VoidType(), [I64] * count)
+        b.call(b.inttoptr(numbers[0], kind.as_pointer()), numbers[1:])
+        return context.get_dummy_value()
+
+    def typed(typingctx: Any, *numbers: Any) -> Any:
+        return types.void(*[types.int64] * (count + 1)), codegen
+
+    typed.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    )
+    return intrinsic(typed)
+
+
 # ---------------------------------------------------------------- numbers, loops, memory
 
 
