@@ -111,22 +111,6 @@ def place_of(jobs, task):
     return job, task * CHUNK
 
 
-@njit(cache=True)
-def place_of(jobs, task):
-    """The job that a task belongs to, and its first row."""
-    job = 0
-    while task >= (jobs[job, ROWS] + CHUNK - 1) // CHUNK:
-        task -= (jobs[job, ROWS] + CHUNK - 1) // CHUNK
-        job += 1
-    return job, task * CHUNK
-
-
-@njit(cache=True)
-def padded(tokens):
-    """The tokens for which activations are laid out: one, or a multiple of 4."""
-    return 1 if tokens == 1 else (tokens + 3) // 4 * 4
-
-
 @njit(cache=True, parallel=True)
 def products(jobs, a, pitch, out):
     """Activations times weights, one task per 64 rows of weights.
