@@ -111,6 +111,13 @@ def float_bf16(weights, stride, last, columns, x, pitch, newest, out):
     FLOAT_BF16(weights, stride, last, columns, x, pitch, newest, out)
 
 
+def kernels_of(name: str) -> tuple[str, ...]:
+    """The kernels of a format by name: for single tokens and for many; of floats, one for both."""
+    if name in FLOATS:
+        return (f"float_{name.lower()}",)
+    return (f"dot_{name.lower()}", f"tile_{name.lower()}")
+
+
 @functools.cache
 def address(kernel: str) -> int:
     """Where the compiled function of a kernel lies, as dot_q4_k; numba compiles it, or finds it in its cache."""

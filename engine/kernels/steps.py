@@ -8,7 +8,7 @@ from numba import njit, prange, types
 from numba.extending import intrinsic
 
 from engine.kernels import blocks, rows, tiles
-from engine.kernels.formats import address
+from engine.kernels.formats import address, kernels_of
 from engine.kernels.simd import calling
 
 norm_row, add_row, swiglu_row, attend_row = rows.norm_row, rows.add_row, rows.swiglu_row, rows.attend_row
@@ -47,11 +47,11 @@ def job(name: str, code: int, weights: int, stride: int, rows_: int, blocks_: in
     then what its kernels read, and where the one for single tokens and the one for many lie.
     """
     if code not in QUANTISED:
-        one = address(f"float_{name.lower()}")
+        (one,) = map(address, kernels_of(name))
         return (code, weights, stride, rows_, blocks_, column, 1, X, X, one, one)
     layout = QUANTISED[code]
     sums = SUMS32 if layout.block == 32 else (SUMS16 if layout.sub == 16 else SUMS256)
-    one, many = address(f"dot_{name.lower()}"), address(f"tile_{name.lower()}")
+    one, many = map(address, kernels_of(name))
     return (code, weights, stride, rows_, blocks_, column, 0, Q32 if layout.block == 32 else Q256, sums, one, many)
 
 
