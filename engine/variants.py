@@ -100,16 +100,24 @@ def prepare() -> str:
         numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
     # idle threads spin some 20 us, then sleep: spinning without end halves the speed wherever others want a core
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    cpu = VARIANTS[chosen()].cpu
-    if cpu:
-        numba.config.CPU_NAME, numba.config.CPU_FEATURES = cpu, ""
-        _, settled, _ = cpu_target.target_context.codegen().magic_tuple()
-        if settled != cpu:
-            raise EngineError(
-                f"numba compiles for {settled} in this process already",
-                where=VARIABLE,
-                hint="load the engine before other users of numba, or leave the variant to the engine",
-            )
+    variant = VARIANTS[chosen()]
+    if variant.cpu:
+        numba.config.CPU_NAME, numba.config.CPU_FEATURES = variant.cpu, ""
+    # settled by whoever uses it first; the name of the CPU, which it gives as well, is only what is asked for by now
+    *_, settled = cpu_target.target_context.codegen().magic_tuple()
+    if variant.cpu and settled and variant.name != available()[0]:  # the fastest may have all that the CPU has
+        raise EngineError(
+            f"numba compiles for another CPU than {variant.cpu} in this process already",
+            where=VARIABLE,
+            hint="load the engine before other users of numba, or leave the variant to the engine",
+        )
+    missing = variant.needs - {feature.removeprefix("+") for feature in settled.split(",")}
+    if missing and (settled or not variant.cpu):  # LLVM would end the process without a word
+        raise EngineError(
+            f"numba does not compile for {', '.join(sorted(missing))}",
+            where=VARIABLE,
+            hint="unset NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, or choose another variant",
+        )
     return str(_cache(str(numba.config.CACHE_DIR)))
 
 

@@ -174,7 +174,7 @@ def quantising(block: int) -> Any:
 
 
 def _signed(b: Builder, lines: list[Value], sizes: list[Value], peak: Value, largest: Value) -> Value:
-    """The first entry whose magnitude is the largest."""
+    """The first entry whose magnitude is the largest; of zeros, 0."""
     negative = ir.Constant(ir.IntType(1), 0)
     mask16 = ir.IntType(16)
     for line, size in zip(reversed(lines), reversed(sizes), strict=True):
@@ -183,6 +183,7 @@ def _signed(b: Builder, lines: list[Value], sizes: list[Value], peak: Value, lar
         first = b.and_(found, b.neg(found))
         here = b.icmp_unsigned("!=", b.and_(signs, first), mask16(0))
         negative = b.select(b.icmp_unsigned("!=", found, mask16(0)), here, negative)
+    negative = b.and_(negative, b.icmp_unsigned("!=", peak, I32(0)))
     return b.select(negative, b.fneg(largest), largest)
 
 
