@@ -15,6 +15,7 @@ from engine.errors import EngineError
 
 GENERIC, AVX2, VNNI = "generic", "avx2", "avx512-vnni"
 VARIABLE = "APR_VARIANT"
+PV_ENVIRONMENT = ("APR_VARIANT", "GOMP_SPINCOUNT", "NUMBA_THREADING_LAYER_PRIORITY")  # evidence says what they were
 
 
 @dataclass(frozen=True, slots=True)

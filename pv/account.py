@@ -7,9 +7,12 @@ import threading
 import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pv.canonical import Json
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(slots=True, eq=False)
@@ -34,7 +37,7 @@ class Account:
     falsified: str | None = None
     invalid: str | None = None
     folder: Path | None = None
-    rng: Any = None
+    rng: "np.random.Generator | None" = None
     thread: int = field(default_factory=threading.get_ident)
     voices: set[int] = field(default_factory=set)
     over: bool = False

@@ -43,6 +43,7 @@ class Task:
     """What is called, and how.
 
     skips    exceptions beside Skipped that mean SKIPPED
+    digested  files beside the model whose digests stand in the record
     keeping  the folder for outputs that are to be kept, by digest; None where nothing keeps them
     passing  exceptions that are none of the falsifier's: they pass through, once the mutant is taken out
     """
@@ -56,6 +57,7 @@ class Task:
     config: Config
     skips: Kinds
     passing: Kinds
+    digested: tuple[Path, ...] = ()
     keeping: Path | None = None
 
 
@@ -66,11 +68,13 @@ def attempt(task: Task) -> Attempt:
     keeping = None if mutant else task.keeping
     trial = Trial(seed=task.seed, model=task.model, mutant=mutant, limit=task.limit, keeping=keeping)
     account = account_of(trial)
+    own = [*task.digested, *([task.model.path] if task.model else [])]
     try:
-        with executing(module, task.config, task.model) as watch, warnings.catch_warnings():
+        with executing(module, task.config, own) as watch, warnings.catch_warnings():
             warnings.simplefilter("default")  # what came of a trial must not depend on the runner's filter of warnings
             with unseen(account):
                 made = _called(task, trial)
+            own += [account.folder] if account.folder else []
         arguments = (argument for command in watch.commands for argument in command)
         if (
             planned.role == "live"

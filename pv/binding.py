@@ -7,10 +7,11 @@ carry the digests of today. Both read them from here, so they cannot disagree.
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pv.canonical import digest
-from pv.closure import code_digest, package_digests
+from pv.closure import code_digest, package_digests, variables
 from pv.config import Config, registered
 from pv.contract import TARGET, Contract, FalsificationTest
 from pv.errors import PvError
@@ -40,8 +41,10 @@ class Binding:
 
     planned  role by role: the trials of each model in the contract's order, then those of each mutant
     claim    sha256 of what is promised; code: by falsifier, sha256 of its import closure; models: by name
+    variables  by falsifier, the environment variables that its import closure declares
     packages by falsifier, the digest of each first-party package's part of that closure
     limit    of the tolerance that the test states, or None
+    document  the file of the contract, where the claim covers all of it
     """
 
     contract: str
@@ -51,7 +54,9 @@ class Binding:
     code: Mapping[str, str]
     models: Mapping[str, ModelSubject]
     packages: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limit: float | None = None
+    document: Path | None = None
 
 
 def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding | None:
@@ -73,8 +78,10 @@ def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding
         claim=claim_digest(contract, test),
         code={falsifier: _code(falsifier, config, where) for falsifier in dict.fromkeys(p.falsifier for p in planned)},
         packages={one: package_digests(one.partition(":")[0], config) for one in {plan.falsifier for plan in planned}},
+        variables={one: variables(one.partition(":")[0], config) for one in {plan.falsifier for plan in planned}},
         models={name: ModelSubject(name=name, sha256=model.sha256) for name, model in models.items()},
         limit=test.tolerance.limit if test.tolerance else None,
+        document=Path(contract.path).absolute() if test.covers else None,
     )
 
 

@@ -6,7 +6,8 @@ Read from the syntax tree, never by importing. What counts as reaching a module:
 - importlib.import_module("literal") and __import__("literal");
 - any text that is exactly the dotted name of a first-party module (`[sys.executable, "-m", "engine.cli"]`), with an
   optional `:function`, or exactly the name of one of the project's console scripts (`subprocess.run(["apr", ..])`).
-The data files that a reached module declares (`PV_DATA = ("vectors.json",)`, see pv.mentions) belong to the digest too.
+The data files that a reached module declares (`PV_DATA = ("vectors.json",)`, see pv.mentions) belong to the digest too,
+and the values of the environment variables that it declares (PV_ENVIRONMENT) to the record.
 Reaching too much only makes evidence stale too early; reaching too little would keep it when it should fall.
 """
 
@@ -75,6 +76,11 @@ def package_digests(module: str, config: Config) -> dict[str, str]:
     for file, name in modules(module, config).items():
         parts.setdefault(name.partition(".")[0], {})[file] = name
     return {package: _digest(_digests(part, config), config) for package, part in sorted(parts.items())}
+
+
+def variables(module: str, config: Config) -> tuple[str, ...]:
+    """The environment variables that the modules of the closure declare, sorted. PvError as `closure`."""
+    return tuple(sorted({name for file in modules(module, config) for name in source(file).variables}))
 
 
 def _digests(found: dict[Path, str], config: Config) -> dict[Path, str]:

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeGuard
 
 from pv.canonical import Json
 
@@ -41,7 +41,7 @@ def kind_of(value: object) -> str:
     return ""
 
 
-def is_real(value: object) -> bool:
+def is_real(value: object) -> TypeGuard[float]:
     return kind_of(value) == "number" and not (isinstance(value, complex) or type(value).__name__.startswith("complex"))
 
 
@@ -213,5 +213,5 @@ def require_two(name: str, got: object, want: object) -> None:
 
 
 def require_limit(name: str, value: object) -> None:
-    if not is_real(value) or not math.isfinite(value) or not value >= 0:  # type: ignore[arg-type, operator]
+    if not is_real(value) or not math.isfinite(value) or not value >= 0:
         raise TypeError(f"close() needs a finite {name} >= 0, not {show(value)}")

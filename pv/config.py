@@ -9,7 +9,7 @@ first-party = ["mypackage"]         # packages whose code counts as ours; defaul
 trusted-keys = ["keys/ci.pub"]      # public keys; without a signature by one of them a run supports nothing
 store = "s3://bucket/prefix"        # where the artifacts lie that trials keep, see pv.evidence.store; none by default
 
-What [tool.pv.severity], [[tool.pv.suppress]] and baseline hold is read by pv.settings.
+What [tool.pv.severity], [[tool.pv.suppress]], [[tool.pv.changelog]] and baseline hold is read by pv.settings.
 """
 
 import functools
@@ -27,7 +27,7 @@ from pv.paths import PATHS, as_written, path_of, store_of, trusted_keys_of
 if TYPE_CHECKING:
     from pv.yaml_loader import Document
 
-KEYS = (*PATHS, "first-party", "severity", "suppress", "trusted-keys", "store")
+KEYS = (*PATHS, "first-party", "severity", "suppress", "changelog", "trusted-keys", "store")
 ENTRY = "an entry has about, licence, sha256, size, and either file or pypi: {requirement, member}"
 
 

@@ -2,10 +2,10 @@
 
 An obligation is covered if a test that names its id has falsifiers, so that something runs; an equation if such a
 test binds to it. A test of which a falsifier, a role or a model does not exist runs nothing: what it names is
-uncovered, and the verdict declines. Counting is
-no link: a contract with as many tests as obligations may leave any of them uncovered. The percentage is of the
-obligations that are not set aside as not applicable. Where there are none, there is no percentage: nothing to cover
-is not all covered.
+uncovered, and the verdict declines. Uncovered, too, is what a test names whose falsifiers are not written yet.
+Counting is no link: a contract with as many tests as obligations may leave any of them uncovered. The percentage is
+of the obligations that are not set aside as not applicable. Where there are none, there is no percentage: nothing to
+cover is not all covered.
 
 JSON, schema pv-coverage/1; keys may be added, none changes its meaning; earned is null in a project without evidence:
 
@@ -27,26 +27,29 @@ from typing import Any
 from pv.collection import Collection
 from pv.contract import Contract, FalsificationTest
 from pv.excerpt import printable
-from pv.obligations import Obligation, called, mapping, obligations, plural, summary, totals
+from pv.obligations import Obligation, idle, mapping, obligations, plural, summary, totals
+from pv.runnable import Standing, standing_of
 from pv.words import Level
-
-UNRUNNABLE = ("PV-RUN-001", "PV-RUN-002", "PV-RUN-004", "PV-RUN-006", "PV-RUN-007", "PV-MODEL-001", "PV-MODEL-002")
-"""Rules of which a test that breaks one is not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equation:
     """An equation with the tests that bind to it.
 
-    shared  whether another one of the contract has the same name
-    run     whether one of the tests can be run
+    shared    whether another one of the contract has the same name
+    standing  which tests of the contract are not run
     """
 
     name: str
     line: int
     tests: tuple[FalsificationTest, ...]
     shared: bool
-    run: bool
+    standing: Standing
+
+    @property
+    def run(self) -> bool:
+        """Whether one of the tests is run."""
+        return any(map(self.standing.runs, self.tests))
 
     @property
     def why(self) -> str:
@@ -54,7 +57,7 @@ class Equation:
         if self.run:
             return ""
         if self.tests:
-            return f"nothing runs {', '.join(called(test) for test in self.tests)}"
+            return idle(self.tests, self.standing)
         return "another equation has the same name" if self.shared else "no test binds to it"
 
 
@@ -100,42 +103,22 @@ def coverage(collected: Collection, minimum: Fraction | None = None) -> Coverage
     levels, problems = _levels(collected.contracts)
     parts = []
     for contract in collected.contracts:
-        broken = frozenset(_broken(contract, problems))
-        found, mine = tuple(obligations(contract, broken)), levels.get(contract.path)
+        standing = standing_of(contract)
+        problems += [(f"{at.path}:{at.line}:{at.column}", at.message) for at in standing.problems]
+        found, mine = tuple(obligations(contract, standing)), levels.get(contract.path)
         earned = None if mine is None else tuple(_earned(one, mine) for one in found)
-        equations = tuple(_equations(contract, broken))
+        equations = tuple(_equations(contract, standing))
         parts.append(Covered(contract=contract, obligations=found, equations=equations, earned=earned))
     return Coverage(parts=tuple(parts), minimum=minimum, declined=(*collected.declined, *problems))
 
 
-def _broken(contract: Contract, problems: list[tuple[str, str]]) -> Iterator[int]:
-    """The indices of the tests that cannot be run; what is wrong with them is added to the problems: (place, what)."""
-    from pv.findings import RULES, finding
-    from pv.project import project_around
-
-    if not any(test.falsifiers for test in contract.tests):
-        return
-    project = project_around(contract.path.parent)
-    for rule in (RULES[name] for name in UNRUNNABLE):
-        hits = list(rule.check(contract) if rule.check else rule.within(contract, project) if rule.within else ())
-        for hit in hits:
-            found = finding(rule, contract, hit)
-            problems.append((f"{found.path}:{found.line}:{found.column}", found.message))
-            assert isinstance(hit.at, tuple)
-            if isinstance(index := hit.at[1], int):
-                yield index
-        if hits and rule.id == "PV-MODEL-002":  # it is told once, and no model of the registry can be used
-            yield from (test.index for test in contract.tests if test.models)
-
-
-def _equations(contract: Contract, broken: frozenset[int]) -> Iterator[Equation]:
+def _equations(contract: Contract, standing: Standing) -> Iterator[Equation]:
     entries = list(contract.equation_entries())
     names = Counter(name for name, _ in entries)
     for name, entry in entries:
         line, shared = entry.document.position(entry.place).line, names[name] > 1
         tests = () if shared else tuple(test for test in contract.tests if test.binds_to.strip() == name)
-        run = any(test.bound and test.index not in broken for test in tests)
-        yield Equation(name=name, line=line, tests=tests, shared=shared, run=run)
+        yield Equation(name=name, line=line, tests=tests, shared=shared, standing=standing)
 
 
 def _levels(contracts: Sequence[Contract]) -> tuple[dict[Path, dict[int, Level]], list[tuple[str, str]]]:

@@ -55,6 +55,7 @@ class Rule:
     """What a contract must keep, in words that are true of one that does.
 
     lint     asked by `pv lint` alone
+    imports  and there only with --import
     check    looks at one contract by itself; across: at all contracts of a run; within: at one contract and its project
              (falsifiers, models, evidence). A rule that has none of them is kept by the reader.
     """
@@ -66,6 +67,7 @@ class Rule:
     check: Check | None = None
     across: RunCheck | None = None
     within: ProjectCheck | None = None
+    imports: bool = False
 
 
 RULES: dict[str, Rule] = {}
@@ -92,12 +94,12 @@ def run_rule(name: str, severity: str, what: str, *, lint: bool = False) -> Call
 
 
 def project_rule(
-    name: str, severity: str, what: str, *, lint: bool = False, check: Check | None = None
+    name: str, severity: str, what: str, *, lint: bool = False, imports: bool = False, check: Check | None = None
 ) -> Callable[[ProjectCheck], ProjectCheck]:
     """Enter a function over one contract and its project into the table; check: what it asks of one by itself."""
 
     def enter(within: ProjectCheck) -> ProjectCheck:
-        _enter(Rule(name, severity, what, lint, check=check, within=within))
+        _enter(Rule(name, severity, what, lint, check=check, within=within, imports=imports))
         return within
 
     return enter
@@ -146,6 +148,11 @@ def blank(entry: Entry, name: str) -> bool:
 
 def called(entry: Entry, fallback: str) -> str:
     return entry.text("id") or f"{fallback} {entry.place[-1]}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three names of what one finding is about."""
+    return ", ".join(names[:3]) + (", .." if len(names) > 3 else "")
 
 
 def again(entries: Iterable[Entry], name: str) -> Iterator[tuple[Entry, str, Entry]]:

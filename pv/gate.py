@@ -9,10 +9,12 @@ JSON (`--format json`), keys in this order, "schema" changes when a key changes 
      "totals": {contracts_base, contracts_head, tests_base, tests_head, tests_compared, versions_judged, versions_same,
                 evidence_base, evidence_kept, findings, accepted, not_compared},
      "findings": [FINDING], "accepted": [FINDING and version, reason, changelog_line],
-     "declined": [{path, reason}]}
+     "declined": [{path, reason}], "notes": [{path, line, contract, test, role, base, head, comparisons_base,
+     comparisons_head}]}
     FINDING = {id, path, line, contract, test, message, hint}
 
-contract and test are "" where a finding is about none; docs/ledger.md lists the ids.
+contract and test are "" where a finding is about none; docs/ledger.md lists the ids. notes are falsifiers whose code
+changed: base and head are their names, and the numbers of comparisons null where no evidence of today tells.
 """
 
 import os
@@ -22,17 +24,20 @@ from pathlib import Path
 
 from pv import git
 from pv.at_revision import Version, version_at, working_tree
-from pv.changelog import Entry, acceptance
+from pv.changelog import PROJECT, Entry, acceptance, accepted_by
 from pv.config import Config, find
 from pv.contract import Contract
 from pv.diff import Verdict as Diff
 from pv.diff import diff
 from pv.gate_checks import demotions, losses, lost_contracts, standing, versions
-from pv.gate_evidence import digests, evidence, kept, released
-from pv.gate_sides import ACCEPTED_AS, Finding, Sides
+from pv.gate_evidence import ahead_of_the_clock, digests, evidence, kept, released
+from pv.gate_settings import Asked, settings
+from pv.gate_sides import ACCEPTED_AS, GOAL, SETTING, Finding, Sides
 from pv.gate_tolerances import tolerances
+from pv.gate_trials import weakened
 from pv.ledger_diff import unread
 from pv.status import survey
+from pv.trial_changes import Changed, changed_falsifiers
 from pv.validate import ACCEPT, DECLINE, REJECT
 
 
@@ -42,6 +47,7 @@ class Verdict:
 
     findings  what rejects; accepted: what would, each with the entry of the changelog that accepts it
     declined  (path, reason) of what was not compared
+    notes     falsifiers whose code changed, which is for a reviewer to judge
     """
 
     ref: str
@@ -56,6 +62,7 @@ class Verdict:
     judged: int
     same: int
     files: tuple[int, int]
+    notes: tuple[Changed, ...]
 
     @property
     def code(self) -> int:
@@ -72,8 +79,8 @@ def gate(ref: str, here: Path) -> Verdict:
     base = git.merge_base(top, git.commit(top, ref), git.commit(top, "HEAD"))
     with version_at(base, config.root) as version:
         # A branch cannot say itself whom to trust: a key that it adds counts from its merge on.
-        head = survey(replace(config, trusted_keys=version.config.trusted_keys or config.trusted_keys), remember=False)
-        old = survey(version.config, remember=False)
+        head = survey(replace(config, trusted_keys=version.config.trusted_keys or config.trusted_keys))
+        old = survey(version.config)
         files = digests(version.config.evidence)
         changes = _changes(config, version, base)
         sides = Sides(
@@ -91,15 +98,20 @@ def gate(ref: str, here: Path) -> Verdict:
             *demotions(sides),
             *losses(sides),
             *tolerances(sides),
+            *weakened(sides, (version.config, config)),
             *lost_contracts(sides, changes),
             *versions(sides, changes),
+            *ahead_of_the_clock(sides, config),
             *evidence(sides, files, digests(config.evidence), config, released(head.evidence)),
         ]
         ours = working_tree(config)
         plain = [replace(each, message=ours.plain(each.message)) for each in found]
-        rejected, accepted = _sorted_out(plain, sides)
         declined = [(f"{version.title}: {path}", why) for path, why in unread(version, old)]
+        asked = settings(version, config, sides)
+        rejected, accepted = _sorted_out([*plain, *asked.findings], sides, asked)
+        declined += asked.declined
         declined += [(path.replace(base, base[:12]), why) for path, why in changes.declined]
+        notes = tuple(changed_falsifiers([(old, new) for _, old, new in sides.pairs], (version.config, config)))
     return Verdict(
         ref=ref,
         base=version,
@@ -113,6 +125,7 @@ def gate(ref: str, here: Path) -> Verdict:
         judged=len(changes.compared),
         same=changes.same,
         files=(len(files), kept(files, digests(config.evidence))),
+        notes=notes,
     )
 
 
@@ -128,21 +141,27 @@ def _below(folder: str, other: str) -> bool:
     return other == "." or folder.startswith(f"{other}/")
 
 
-def _sorted_out(found: Sequence[Finding], sides: Sides) -> tuple[list[Finding], list[tuple[Finding, Entry]]]:
+def _sorted_out(
+    found: Sequence[Finding], sides: Sides, asked: Asked
+) -> tuple[list[Finding], list[tuple[Finding, Entry]]]:
     """What rejects, with a word on a changelog that tries and fails to accept it; and what is accepted."""
     rejected, accepted = [], []
     for finding in found:
-        kind = ACCEPTED_AS.get(finding.id)
-        head = sides.contract(finding.contract)
-        if kind is None or head is None:
-            rejected.append(finding)
-            continue
-        entry, why = acceptance(head, _before(sides, head), finding.test, kind)
+        entry, why = _acceptance(finding, sides, asked)
         if entry is not None:
             accepted.append((finding, entry))
         else:
             rejected.append(finding.because(why) if why else finding)
     return rejected, accepted
+
+
+def _acceptance(finding: Finding, sides: Sides, asked: Asked) -> tuple[Entry | None, str]:
+    if finding.id in (SETTING, GOAL):
+        return accepted_by(asked.head, asked.base, finding.test, PROJECT)
+    kind, head = ACCEPTED_AS.get(finding.id), sides.contract(finding.contract)
+    if kind is None or head is None:
+        return None, ""
+    return acceptance(head, _before(sides, head), finding.test, kind)
 
 
 def _before(sides: Sides, head: Contract) -> Contract | None:

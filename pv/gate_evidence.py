@@ -8,7 +8,9 @@ from pathlib import Path
 from pv.canonical import sha256
 from pv.config import Config, registry
 from pv.errors import PvError
-from pv.evidence.folder import Evidence
+from pv.evidence.chain import run_path
+from pv.evidence.folder import Evidence, ahead
+from pv.evidence.run import now
 from pv.evidence.unfinished import PENDING
 from pv.gate_sides import EVIDENCE, UNREADABLE, Finding, Sides
 from pv.status import shown
@@ -69,7 +71,7 @@ def evidence(
     """Evidence that does not verify or was taken away, and whatever else could not be read."""
     models = _models(config)
     for problem in sides.head.problems:
-        path, line = _place(problem.path)
+        path, line = place_and_line(problem.path)
         about = Path(path).is_relative_to(config.evidence)
         hint = (
             "restore it from git; what does not verify counts for nothing"
@@ -108,8 +110,25 @@ def _models(config: Config) -> set[str]:
         return set()
 
 
-def _place(path: str) -> tuple[str, int]:
-    """A path with the line that may stand behind it."""
+def ahead_of_the_clock(sides: Sides, config: Config) -> Iterator[Finding]:
+    """New runs that date themselves ahead of this machine's clock; a run is never dated before those it came after."""
+    runs = sides.head.evidence.chain.runs
+    for digest in ahead(runs):
+        run = runs[digest]
+        before = max((runs[parent].time for parent in run.parents if parent in runs), default="")
+        if digest not in sides.base.evidence.chain.runs and run.time > before:
+            yield Finding(
+                id=EVIDENCE,
+                path=f"{shown(config.evidence, config.root)}/{run_path(digest)}",
+                line=1,
+                message=f"is dated {run.time}, ahead of this machine's clock: it is {now()} here",
+                hint="set the clock of the machine that recorded it right, and record again from the base's evidence; "
+                "or the clock of this machine",
+            )
+
+
+def place_and_line(path: str) -> tuple[str, int]:
+    """A path, and the line that may stand behind it."""
     found = re.fullmatch(r"(.*?)(?::(\d+))?(?::\d+)?", path, re.DOTALL)
     assert found is not None
     return found[1], int(found[2] or 1)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pv import markdown
+from pv import markdown, trial_changes
 from pv.excerpt import printable
 from pv.gate import Verdict
 from pv.gate_sides import Finding
@@ -58,7 +58,8 @@ def as_text(verdict: Verdict) -> str:
         lines += [f"{found.path}:{found.line}: {found.id}: {found.message}", f"  hint: {found.hint}"]
     for found, entry in verdict.accepted:
         lines.append(f"accepted: {found.path}:{found.line}: {found.id}: {found.message}")
-        lines.append(f"  reason: {entry.reason.strip()} (changelog {entry.version}, line {entry.line})")
+        lines.append(f"  reason: {entry.reason.strip()} ({entry.place})")
+    lines += [f"note: {note.path}:{note.line}: {note.words}" for note in verdict.notes]
     lines += [f"not compared: {path}: {reason}" for path, reason in verdict.declined]
     return "\n".join(map(printable, [*lines, summary(verdict)]))
 
@@ -71,10 +72,15 @@ def as_markdown(verdict: Verdict) -> str:
         lines += [*markdown.table(("id", "where", "what", "what to do"), rows), ""]
     if verdict.accepted:
         rows = [
-            [markdown.code(found.id), *_cells(found), markdown.text(f"{entry.reason.strip()} ({entry.version})")]
+            [
+                markdown.code(found.id),
+                *_cells(found),
+                markdown.text(f"{entry.reason.strip()} ({entry.version or entry.place})"),
+            ]
             for found, entry in verdict.accepted
         ]
         lines += ["Accepted by a changelog:", "", *markdown.table(("id", "where", "what", "reason"), rows), ""]
+    lines += trial_changes.as_markdown(verdict.notes)
     lines += [f"- not compared: {markdown.text(path)}: {markdown.text(reason)}" for path, reason in verdict.declined]
     lines += [""] * bool(verdict.declined)
     return "\n".join([*lines, markdown.text(summary(verdict))])
@@ -91,8 +97,11 @@ def as_github(verdict: Verdict, workspace: Path | None = None) -> str:
     for found in verdict.findings:
         lines.append(command("error", _at(found, verdict, root), f"{found.message}\nhint: {found.hint}"))
     for found, entry in verdict.accepted:
-        text = f"accepted: {found.message}\nreason: {entry.reason.strip()} (changelog {entry.version})"
+        text = f"accepted: {found.message}\nreason: {entry.reason.strip()} ({entry.place})"
         lines.append(command("notice", _at(found, verdict, root), text))
+    for note in verdict.notes:
+        place = {"file": place_of(str(verdict.root / note.path), root), "line": str(note.line)}
+        lines.append(command("notice", {**place, "title": "changed falsifier"}, note.words))
     lines += [command("error", {"title": "not compared"}, f"{path}: {reason}") for path, reason in verdict.declined]
     return "\n".join([*lines, printable(summary(verdict))])
 
@@ -114,6 +123,7 @@ def as_json(verdict: Verdict) -> str:
             for found, entry in verdict.accepted
         ],
         "declined": [{"path": path, "reason": reason} for path, reason in verdict.declined],
+        "notes": [trial_changes.as_mapping(note) for note in verdict.notes],
     }
     return json.dumps(content, indent=2)
 

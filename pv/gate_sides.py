@@ -12,6 +12,8 @@ OVERCLAIM, BROKEN, DEMOTION, VERSION = "GATE-OVERCLAIM", "GATE-BROKEN", "GATE-DE
 EVIDENCE, UNREADABLE, TOLERANCE = "GATE-EVIDENCE", "GATE-UNREADABLE", "GATE-TOLERANCE"
 LOST_MUTANT, LOST_FALSIFIER = "GATE-LOST-MUTANT", "GATE-LOST-FALSIFIER"
 LOST_TEST, LOST_CONTRACT = "GATE-LOST-TEST", "GATE-LOST-CONTRACT"
+SETTING, GOAL = "GATE-SETTING", "GATE-GOAL"
+FEWER, CHANGED_MUTANT = "GATE-FEWER-COMPARISONS", "GATE-CHANGED-MUTANT"
 
 ACCEPTED_AS: Mapping[str, str] = MappingProxyType(
     {
@@ -20,14 +22,17 @@ ACCEPTED_AS: Mapping[str, str] = MappingProxyType(
         LOST_MUTANT: "mutant",
         LOST_FALSIFIER: "falsifier",
         LOST_TEST: "test",
+        FEWER: "comparisons",
+        CHANGED_MUTANT: "defect",
     }
 )
-"""What a changelog may accept, by the word that it uses for it; nothing else can be accepted."""
+"""What a contract's changelog may accept, by the word that it uses for it. SETTING and GOAL are accepted by that of the
+project, by name; nothing else can be accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that a branch takes away, or claims without having it. test: what is weakened, most often a test."""
+    """Something that a branch takes away, or claims without having it. test: what is weakened, a test or a setting."""
 
     id: str
     path: str

@@ -14,10 +14,11 @@ from pv.settings import ABOUT_SETTINGS, EXPIRED, GONE, OFF, STALE, Settings, Sup
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run looked at: the files that it measured, and whether it asked the rules of `pv lint` too."""
+    """What a run looked at: the files that it measured, whether it asked the rules of `pv lint` too, and imported."""
 
     files: Sequence[str]
     lint: bool = False
+    imports: bool = False
 
 
 class Judged(NamedTuple):
@@ -73,7 +74,7 @@ class _Seen:
     """What a run could have found: in a file that holds no contract, no rule was asked."""
 
     def __init__(self, settings: Settings, run: Run, findings: Iterable[Finding]) -> None:
-        self.settings, self.lint = settings, run.lint
+        self.settings, self.run = settings, run
         unread = {found.path for found in findings if fixed(RULES[found.rule])}
         self.places = {place_of(path, settings.root) for path in run.files if path not in unread}
 
@@ -84,7 +85,7 @@ class _Seen:
         """
         if rule not in RULES:
             return True  # of another version: no run finds it any more
-        if RULES[rule].lint and not self.lint:
+        if (RULES[rule].lint and not self.run.lint) or (RULES[rule].imports and not self.run.imports):
             return False
         if RULES[rule].across:
             contracts = place_of(str(self.settings.contracts), self.settings.root)

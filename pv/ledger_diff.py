@@ -8,7 +8,7 @@ JSON (`--format json`), keys in this order, "schema" changes when a key changes 
      "totals": {"tests_base", "tests_head", "rose", "fell", "stale", "changed", "added", "removed",
                 "restated", "unchanged"},
      "moves": [{kind, contract, test, path, line, base, head, stated_base, stated_head, reasons}],
-     "declined": [{path, reason}]}
+     "declined": [{path, reason}], "falsifiers": as the notes of pv-gate/1}
 
 kind is one of the words of totals; base and head are levels, null where that version lacks the test; path and line are
 those of HEAD, or of BASE for a test that is removed.
@@ -20,11 +20,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pv import markdown
+from pv import markdown, trial_changes
 from pv.at_revision import Version
 from pv.excerpt import printable
 from pv.levels import Earned
 from pv.status import Row, Survey, shown
+from pv.trial_changes import Changed, changed_falsifiers
 from pv.words import Level
 
 KINDS = ("fell", "stale", "rose", "changed", "added", "removed", "restated")
@@ -56,7 +57,9 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What came of comparing two versions. tests: how many each has; declined: (path, reason) of what was not read."""
+    """What came of comparing two versions. tests: how many each has; declined: (path, reason) of what was not read;
+    falsifiers: those whose code changed, for a reviewer to look at.
+    """
 
     base: Version
     head: Version
@@ -65,6 +68,7 @@ class Difference:
     unchanged: int
     declined: tuple[tuple[str, str], ...]
     contracts: int
+    falsifiers: tuple[Changed, ...] = ()
 
     @property
     def code(self) -> int:
@@ -149,6 +153,9 @@ def moves(base: tuple[Version, Survey], head: tuple[Version, Survey]) -> Differe
         unchanged=len(old.keys() | new.keys()) - len(found),
         declined=tuple(declined),
         contracts=len(base[1].contracts) + len(head[1].contracts),
+        falsifiers=tuple(
+            changed_falsifiers([(old[key], new[key]) for key in new if key in old], (base[0].config, head[0].config))
+        ),
     )
 
 
@@ -240,6 +247,7 @@ def as_text(found: Difference) -> str:
         f"{move.kind}: {move.path}:{move.line}: {move.test}: {levels(move)}: {'; '.join(move.reasons)}"
         for move in found.moves
     ]
+    lines += [f"note: {one.path}:{one.line}: {one.words}" for one in found.falsifiers]
     lines += [f"not read: {path}: {reason}" for path, reason in found.declined]
     return "\n".join(map(printable, [*lines, summary(found)]))
 
@@ -268,6 +276,7 @@ def as_markdown(found: Difference) -> str:
             ]
     if not found.moves:
         lines += ["No level moved.", ""]
+    lines += trial_changes.as_markdown(found.falsifiers)
     lines += [f"- not read: {markdown.text(path)}: {markdown.text(reason)}" for path, reason in found.declined]
     lines += [""] * bool(found.declined)
     return "\n".join([*lines, markdown.text(summary(found))])
@@ -282,6 +291,7 @@ def as_json(found: Difference) -> str:
         "totals": counts(found),
         "moves": [_mapping(move) for move in found.moves],
         "declined": [{"path": path, "reason": reason} for path, reason in found.declined],
+        "falsifiers": [trial_changes.as_mapping(one) for one in found.falsifiers],
     }
     return json.dumps(content, indent=2)
 

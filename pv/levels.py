@@ -4,11 +4,15 @@
 |-------------------------|-----------------------------------------------------------------------------------|
 | UNTESTED                | nothing                                                                           |
 | PARTIAL_ALGORITHM_LEVEL | algorithm SURVIVED, and it was seen red: each mutant, one at least, FALSIFIED      |
-| FUNCTIONAL              | PARTIAL, live SURVIVED on a model named by digest, and each mutant FALSIFIED by it |
-| DISCHARGED              | FUNCTIONAL, oracle SURVIVED, its name and version recorded, each mutant FALSIFIED; |
-|                         | or live put out the same on two distinct machines at least, for each of its models |
+| FUNCTIONAL              | PARTIAL, live SURVIVED on each model that the test names, by digest, and each      |
+|                         | mutant FALSIFIED by it                                                            |
+| DISCHARGED              | FUNCTIONAL, oracle SURVIVED on each, its name and version recorded, each mutant    |
+|                         | FALSIFIED; or live put out the same on two distinct machines at least, on each    |
 | FALSIFIED               | a promise was FALSIFIED: outranks everything                                      |
 | STALE                   | there are records, all of them for other digests: worth nothing                   |
+
+A role is supported by records that were made under the same values of the environment variables that its falsifier
+declares; that there are others is told.
 
 A FLAKY record and a mutant that SURVIVED block every level above UNTESTED. Order and copies do not matter, and taking a
 supporting record away never raises a level. A record supports only if a believed run lists it; what speaks against a
@@ -19,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from pv.binding import Binding, seed_of
+from pv.binding import Binding, Planned, seed_of
 from pv.evidence.folder import Kept
 from pv.evidence.machine import Machine, distinct
 from pv.outcome import Outcome, supports
@@ -48,6 +52,8 @@ class Earned:
              3339 in UTC, or None where nothing supports
     machines  on how many distinct machines, at least, each promise that survived was seen to survive
     evidence  digests of the records of today, sorted
+    comparisons  by trial that a record of today supports, how many comparisons were made; of several machines, the most
+    variables  of falsifiers whose records were made under different environment variables, which; reasons hold it too
     """
 
     level: Level
@@ -58,6 +64,8 @@ class Earned:
     recorded: str | None = None
     machines: int = 0
     evidence: tuple[str, ...] = ()
+    comparisons: Mapping[str, int] = field(default_factory=dict)
+    variables: tuple[str, ...] = ()
 
 
 def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
@@ -74,6 +82,7 @@ def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
                 stale.append(one.record)
     today = [one.record for one in own if one.runs or not supports(one.record.outcome, one.record.mutant)]
     level, reasons = _judge(binding, today, [one for one in own if one.runs])
+    reasons += (apart := _under_different(today))
     if idle := len(own) - len(today):
         reasons.append(f"{idle} records of today support nothing: no believed run lists them")
     if stale and not own:
@@ -89,6 +98,8 @@ def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
         recorded=_recorded(own),
         machines=min(map(distinct, _machines(own).values()), default=0),
         evidence=tuple(sorted(one.digest for one in own)),
+        comparisons=_comparisons(own),
+        variables=tuple(apart),
     )
 
 
@@ -99,6 +110,15 @@ def _recorded(own: list[Kept]) -> str | None:
             trial = _suffix(one.record)
             newest[trial] = max(newest.get(trial, ""), *(run.time for run in one.runs))
     return min(newest.values(), default=None)
+
+
+def _comparisons(own: list[Kept]) -> dict[str, int]:
+    most: dict[str, int] = {}
+    for one in own:
+        if one.runs and supports(one.record.outcome, one.record.mutant):
+            trial = _suffix(one.record)
+            most[trial] = max(most.get(trial, 0), one.record.comparisons)
+    return most
 
 
 def _machines(own: list[Kept]) -> dict[str, set[Machine]]:
@@ -177,22 +197,53 @@ def _apart(binding: Binding, kept: list[Kept]) -> str:
 
 
 def _lacks(binding: Binding, role: str, today: list[Record]) -> list[str]:
-    """What keeps a role from its rung; nothing where it is supported."""
+    """What keeps a role from its rung; nothing where it is supported, under one set of values of its variables."""
     plans = [plan for plan in binding.planned if plan.role == role]
     if not plans:
         return [f"the test names no {role} falsifier"]
+    batches: dict[str, list[Record]] = {}
+    for record in today:
+        if record.role == role:
+            batches.setdefault(_under(record), []).append(record)
+    told = [_missing(role, plans, batch) for _, batch in sorted(batches.items())] or [_missing(role, plans, [])]
+    return min(told, key=len)
+
+
+def _missing(role: str, plans: list[Planned], batch: list[Record]) -> list[str]:
     lacks = []
-    survived = [r for r in today if r.role == role and not r.mutant and r.outcome is Outcome.SURVIVED]
-    caught = {r.mutant for r in today if r.role == role and r.mutant and r.outcome is Outcome.FALSIFIED}
-    if not survived:
-        lacks.append(f"{role} has no SURVIVED record for today's digests")
-    elif role == "oracle" and not any(r.oracle and r.oracle.name and r.oracle.version for r in survived):
-        lacks.append("oracle survived, but which implementation and version is not recorded")
+    survived = [r for r in batch if not r.mutant and r.outcome is Outcome.SURVIVED]
+    caught = {r.mutant for r in batch if r.mutant and r.outcome is Outcome.FALSIFIED}
+    for plan in plans:
+        if plan.mutant is not None:
+            continue
+        mine = [r for r in survived if (r.model.name if r.model else None) == plan.model]
+        if not mine:
+            lacks.append(f"{plan.suffix} has no SURVIVED record for today's digests")
+        elif role == "oracle" and not any(r.oracle and r.oracle.name and r.oracle.version for r in mine):
+            lacks.append(f"{plan.suffix} survived, but which implementation and version is not recorded")
     mutants = [plan.mutant for plan in plans if plan.mutant]
     if not mutants:
         lacks.append(f"{role} was never seen red: the test names no mutants")
     lacks += [f"mutant {name} has no record of being caught by {role}" for name in mutants if name not in caught]
     return lacks
+
+
+def _under(record: Record) -> str:
+    """The variables under which a record was made, as a text."""
+    told = (f"{name}={value!r}" if value is not None else f"no {name}" for name, value in record.variables.items())
+    return ", ".join(sorted(told))
+
+
+def _under_different(today: list[Record]) -> list[str]:
+    """Of each falsifier whose records were made under different values of its variables, which."""
+    values: dict[str, set[str]] = {}
+    for record in today:
+        values.setdefault(record.falsifier, set()).add(_under(record))
+    return [
+        f"records of {falsifier} were made under different variables: {'; '.join(sorted(under))}"
+        for falsifier, under in sorted(values.items())
+        if len(under) > 1
+    ]
 
 
 def _is_blind(record: Record) -> bool:

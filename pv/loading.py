@@ -8,7 +8,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,12 +17,15 @@ from typing import Any
 
 from pv.account import Account
 from pv.binding import Planned
-from pv.closure import modules
+from pv.bytecode import check_bytecode
+from pv.closure import module_file, modules
+from pv.compiled import check_caches
 from pv.config import Config, locate, registered
+from pv.environment import ALL, Used
 from pv.errors import PvError
 from pv.guards import unseen
 from pv.trial import ModelFile, Planting, Skipped, is_mutant
-from pv.undigested import undeclared, undigested
+from pv.undigested import unannounced, undeclared, undigested
 from pv.watch import Watch, watching
 
 HOME = Path(__file__).resolve().parent
@@ -39,8 +42,10 @@ class Unfit(Exception):  # noqa: N818  (becomes ERRORED)
 _executed: dict[tuple[Path, str], set[str]] = {}
 """By project and falsifier's module: the files whose code ran while it was imported and tried. A file that was loaded
 once is not loaded again, so what an earlier trial of the module did is held against its later ones."""
-_opened: dict[tuple[Path, str], set[str]] = {}
-"""The same of the files that were read, but for the model of the trial that read it."""
+_opened: dict[tuple[Path, str], set[Used]] = {}
+"""The same of the files that were read, and who read them, but for what is the own of the trial that read it."""
+_asked: dict[tuple[Path, str], set[Used]] = {}
+"""The same of the environment variables that were asked for, and who asked."""
 
 
 def module_of(
@@ -51,6 +56,10 @@ def module_of(
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
             importlib.invalidate_caches()
+    try:
+        check_bytecode(_digested(name, config, where))
+    except PvError as error:
+        raise _unfit(error, where) from None
     try:
         with executing(name, config), unseen(Account()):
             module = importlib.import_module(name)
@@ -64,15 +73,11 @@ def module_of(
 
 
 def check_files(name: str, config: Config, where: str) -> None:
-    """Unfit where a module of the falsifier's closure was loaded from another file than the one that is digested.
+    """Unfit where what was loaded of the falsifier's closure is not, or may not be, what the digested files say.
 
     A copy in site-packages may lie below the project's root, in its .venv: the folder says nothing, the file does.
     """
-    try:
-        digested = modules(name, config)
-    except PvError as error:
-        head, _, hint = str(error).partition("\n")
-        raise Unfit(f"{where}: {head}", hint.strip()) from None
+    digested = _digested(name, config, where)
     for file, loaded in sorted(digested.items()):
         if sys.modules.get(loaded) is None:
             continue
@@ -83,33 +88,85 @@ def check_files(name: str, config: Config, where: str) -> None:
                 "what it does would be recorded under the digest of other code",
                 "hint: install the project in place: pip install -e .",
             )
+    try:
+        check_caches(digested.values())
+    except PvError as error:
+        raise _unfit(error, where) from None
+
+
+def _digested(name: str, config: Config, where: str) -> dict[Path, str]:
+    try:
+        return modules(name, config)
+    except PvError as error:
+        raise _unfit(error, where) from None
+
+
+def _unfit(error: PvError, where: str) -> Unfit:
+    head, _, hint = str(error).partition("\n")
+    return Unfit(f"{where}: {head}", hint.strip())
 
 
 @contextmanager
-def executing(name: str, config: Config, model: ModelFile | None = None) -> Iterator[Watch]:
-    """Watch what runs inside the block on behalf of the falsifier's module."""
+def executing(name: str, config: Config, own: Collection[Path] = ()) -> Iterator[Watch]:
+    """Watch what runs inside the block on behalf of the falsifier's module.
+
+    own  files whose digests stand in the record, and folders that are the trial's: what is read of them is not held
+         against it
+    """
     with watching() as watch:
         try:
             yield watch
         finally:
-            own = {str(model.path), str(model.path.resolve())} if model else set()  # its digest stands in the record
+            places = {place for path in own for place in (path, path.resolve())}
+            foreign = {one for one in watch.opened if places.isdisjoint((Path(one[0]), *Path(one[0]).parents))}
             _executed.setdefault((config.root, name), set()).update(watch.files)
-            _opened.setdefault((config.root, name), set()).update(watch.opened - own)
+            _opened.setdefault((config.root, name), set()).update(foreign if places else watch.opened)
+            _asked.setdefault((config.root, name), set()).update(watch.asked)
 
 
 def check_used(name: str, config: Config, where: str) -> None:
-    """Unfit where first-party code ran, or data was read, of which the digest knows nothing: a change would show in
-    no record."""
+    """Unfit where first-party code ran, data was read or a variable asked for of which a record would hold nothing."""
     if loose := undigested(name, _executed.get((config.root, name), ()), config):
         raise Unfit(
             f"{where}: {loose[0]} was executed, and the digest of {name} does not cover it",
             "hint: import it by a literal name, so that a change of it is noticed",
         )
-    if data := undeclared(name, _opened.get((config.root, name), ()), config):
+    if data := undeclared(name, _used(_opened, name, config), config):
         raise Unfit(
             f"{where}: {data[0]} was read, and the digest of {name} does not cover it",
-            f'hint: declare it, by its path from the module that reads it: PV_DATA = ("{Path(data[0]).name}",)',
+            "hint: declare it in a module that the falsifier reaches, by the path from there: "
+            f'PV_DATA = ("{_from(name, data[0], config)}",); or, if the trial made it, make it in trial.folder',
         )
+    if asked := unannounced(name, _used(_asked, name, config), config):
+        wanted, file = asked[0]
+        if wanted == ALL:
+            raise Unfit(
+                f"{where}: {file} asks for all environment variables, and a record cannot hold them",
+                "hint: ask for those that it needs by name, and declare them in PV_ENVIRONMENT; a command that is "
+                "started without env, or by trial.start, inherits them all",
+            )
+        raise Unfit(
+            f"{where}: {file} asks for the environment variable {wanted}, which no module that {name} reaches declares",
+            f'hint: declare it there: PV_ENVIRONMENT = ("{wanted}",), and records will hold its value',
+        )
+
+
+def _used(by: dict[tuple[Path, str], set[Used]], name: str, config: Config) -> set[tuple[str, str]]:
+    """What the module's trials used, and what the modules that it reaches used when they were imported for another."""
+    reached = {str(place) for file in modules(name, config) for place in (file, file.resolve())}
+    return {
+        (what, who)
+        for (root, module), used in by.items()
+        if root == config.root
+        for what, who, importing in used
+        if module == name or importing in reached
+    }
+
+
+def _from(name: str, data: str, config: Config) -> str:
+    """The path of a file of the project, as the falsifier's module would declare it."""
+    module = module_file(name, config)
+    return os.path.relpath(config.root / data, module.parent if module else config.root)
 
 
 def function_of(module: ModuleType, planned: Planned, where: str) -> Any:

@@ -11,6 +11,7 @@ from pv.findings import Finding
 from pv.processes import shared
 from pv.project import project_around
 from pv.rules import Checked, check_bytes, check_within
+from pv.runnable import standing
 from pv.yaml_loader import parse
 
 if TYPE_CHECKING:
@@ -27,12 +28,14 @@ class Measured:
     """A file after all rules about it alone. checked is None where nothing could be measured; `declined` says why.
 
     within  what the rules about the contract in its project found
+    broken  how many of the tests that name falsifiers cannot be run in its project
     """
 
     path: Path
     checked: Checked | None
     declined: str = ""
     within: tuple[Finding, ...] = ()
+    broken: int = 0
 
 
 class _Task(NamedTuple):
@@ -41,6 +44,7 @@ class _Task(NamedTuple):
     data   its bytes, where it is no file
     known  what the cache holds about it, and under which digest
     keep   whether the digest of what is measured is wanted
+    imports whether falsifiers may be imported
     """
 
     path: Path
@@ -48,6 +52,7 @@ class _Task(NamedTuple):
     data: bytes | None
     known: tuple[str, Checked] | None
     keep: bool
+    imports: bool
 
 
 def measure(
@@ -57,11 +62,13 @@ def measure(
     lint: bool = False,
     jobs: int = 1,
     cache: "Cache | None" = None,
+    imports: bool = False,
 ) -> Iterator[Measured]:
     """Each file measured, in order. PvError where the project around a contract cannot be read.
 
-    given  the bytes of what is no file
-    jobs   how many processes may work; the result is the same with any number
+    given    the bytes of what is no file
+    imports  whether falsifiers may be imported
+    jobs     how many processes may work; the result is the same with any number
     """
     done: dict[int, Measured] = {}
     tasks = []
@@ -70,7 +77,7 @@ def measure(
         if known and not (known[1].facts and known[1].facts.ours):
             done[index] = Measured(path, known[1])
         else:
-            tasks.append(_Task(path, lint, given.get(path), known, cache is not None))
+            tasks.append(_Task(path, lint, given.get(path), known, cache is not None, imports))
     lighter = "try --jobs 1: it needs less memory"
     results = shared(_measured, tasks, min(jobs, len(tasks) // SHARE), chunk=CHUNK, lighter=lighter)
     for index in range(len(files)):
@@ -105,7 +112,7 @@ def _recalled(cache: "Cache", path: Path, data: bytes | None, lint: bool) -> tup
 
 def _measured(task: _Task) -> tuple[Measured, str]:
     """The file measured, and the digest to remember it by: empty where it is known already, or is not to be."""
-    path, lint, data, known, keep = task
+    path, lint, data, known, keep, imports = task
     contract: Contract | None
     try:
         if data is None:
@@ -117,11 +124,10 @@ def _measured(task: _Task) -> tuple[Measured, str]:
             checked, contract = check_bytes(path, data, lint=lint)
     except UnreadableError as error:
         return Measured(path, None, str(error.args[0])), ""
-    return Measured(path, checked, "", _within(contract, lint)), digest
-
-
-def _within(contract: Contract | None, lint: bool) -> tuple[Finding, ...]:
-    """What the rules about a contract in its project say; those look at contracts that are written for pv."""
-    if contract is None or not any(test.ours for test in contract.tests):
-        return ()
-    return tuple(check_within(contract, project_around(contract.path.parent), lint=lint))
+    if contract is None or not contract.ours:  # the rules about a project look at contracts that are written for pv
+        return Measured(path, checked), digest
+    project = project_around(contract.path.parent, imports=imports)
+    within = tuple(check_within(contract, project, lint=lint))
+    found = standing(contract, project)
+    broken = sum(test.bound and not found.binds(test) for test in contract.tests)
+    return Measured(path, checked, "", within, broken), digest

@@ -1,8 +1,9 @@
-"""What one file mentions: the modules that it imports or names, and the data files that it declares.
+"""What one file mentions: the modules that it imports or names, and the data and the variables that it declares.
 
-Read from the syntax tree, never by importing. A module declares the data that it reads by a literal of its own:
+Read from the syntax tree, never by importing. A module declares what else it reads by literals of its own:
 
     PV_DATA = ("vectors.json", "tables/*.bin")  # relative to the module's own file; `**` stands for any folders
+    PV_ENVIRONMENT = ("CI",)  # environment variables: evidence holds their values
 """
 
 import ast
@@ -11,16 +12,17 @@ import glob
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from pv.canonical import sha256
+from pv.environment import NAME as VARIABLE
 from pv.errors import PvError
 
 NAME = re.compile(r"([A-Za-z_][\w.-]*)(?::[A-Za-z_]\w*)?")  # a dotted module, with a function perhaps, or a command
-DATA = "PV_DATA"
+DATA, ENVIRONMENT = "PV_DATA", "PV_ENVIRONMENT"
 SETTLED = 50_000_000
 """Nanoseconds after which a change has another time than the one before: file systems count in ticks of some 10 ms."""
 
@@ -40,12 +42,16 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file as the closure sees it. data  the patterns that it declares, with their line"""
+    """A file as the closure sees it.
+
+    data       the patterns that it declares, with their line; variables: the names of its environment variables
+    """
 
     sha256: str
     imports: tuple[Import, ...] = ()
     texts: tuple[Import, ...] = ()
     data: tuple[tuple[str, int], ...] = ()
+    variables: tuple[str, ...] = ()
 
 
 def stamp(file: Path | str) -> Stamp:
@@ -93,7 +99,10 @@ def _read(file: Path, stamp: Stamp) -> Source:
         return Source(sha256(data))
     tree = parsed(data, file)
     nodes = _telling(tree)
-    return Source(sha256(data), tuple(_imports(nodes)), tuple(_texts(nodes)), tuple(_declared(tree, file)))
+    variables = tuple(name for name, _ in _declared(tree, file, ENVIRONMENT))
+    return Source(
+        sha256(data), tuple(_imports(nodes)), tuple(_texts(nodes)), tuple(_declared(tree, file, DATA)), variables
+    )
 
 
 def parsed(data: bytes, file: Path) -> ast.Module:
@@ -157,31 +166,33 @@ def _is_compiled(name: str) -> bool:
     return "__pycache__" in name.split(os.sep)  # it comes and goes, and says nothing that its source does not
 
 
-def _declared(tree: ast.Module, file: Path) -> Iterator[tuple[str, int]]:
-    """The patterns of PV_DATA at the top of a module. PvError for anything but a literal of texts."""
+def _declared(tree: ast.Module, file: Path, declaration: str) -> Iterator[tuple[str, int]]:
+    """The texts of PV_DATA or PV_ENVIRONMENT at the top of a module. PvError for anything but a literal of texts."""
+    example = '("vectors.json", "tables/*.bin")' if declaration == DATA else '("CI",)'
     for statement in tree.body:
-        for value in _assigned(statement):
+        for value in _assigned(statement, declaration):
             elements = value.elts if isinstance(value, (ast.Tuple, ast.List)) else [value]
             for element in elements:
                 text = element.value if isinstance(element, ast.Constant) else None
-                if not isinstance(text, str) or not text.strip() or "\0" in text:
+                wanted: Callable[[str], object] = VARIABLE.fullmatch if declaration == ENVIRONMENT else str.strip
+                if not isinstance(text, str) or not wanted(text) or "\0" in text:
                     raise PvError(
-                        f"{DATA} must be a literal of texts",
+                        f"{declaration} must be a literal of texts",
                         where=f"{file}:{element.lineno}",
-                        hint=f'write {DATA} = ("vectors.json", "tables/*.bin"): it is read, and never executed',
+                        hint=f"write {declaration} = {example}: it is read, and never executed",
                     )
                 yield text, element.lineno
 
 
-def _assigned(statement: ast.stmt) -> Iterator[ast.expr]:
-    """What a statement gives to PV_DATA, if it does."""
+def _assigned(statement: ast.stmt, name: str) -> Iterator[ast.expr]:
+    """What a statement gives to a name, if it does."""
     if isinstance(statement, ast.Assign):
         targets = statement.targets
     elif isinstance(statement, (ast.AnnAssign, ast.AugAssign)):
         targets = [statement.target]
     else:
         return
-    if any(isinstance(target, ast.Name) and target.id == DATA for target in targets) and statement.value is not None:
+    if any(isinstance(target, ast.Name) and target.id == name for target in targets) and statement.value is not None:
         yield statement.value
 
 

@@ -8,7 +8,7 @@ JSON, schema pv-obligations/1; keys may be added, none changes its meaning:
     {"schema": "pv-obligations/1",
      "totals": {contracts, obligations, not_applicable, tested, by_text, run, uncovered},
      "obligations": [{contract, path, line, id, type, property, not_applicable, covered, why,
-                      "tests": [{id, line, bound, stated}], "by_text": [id]}],
+                      "tests": [{id, line, bound, run, stated}], "by_text": [id]}],
      "declined": [{place, reason}]}
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 from pv.collection import Collection
 from pv.contract import Contract, Entry, FalsificationTest, not_applicable
 from pv.excerpt import printable
+from pv.runnable import Standing, standing_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Obligation:
     tests    that name its id, if no other obligation of the contract has it too
     by_text  that do not, but whose rule is its property
     shared   whether another obligation has the same id
-    broken   indices of the contract's tests that cannot be run, whatever they name
+    standing which tests of the contract are not run, whatever they name
     """
 
     contract: Contract
@@ -38,7 +39,7 @@ class Obligation:
     tests: tuple[FalsificationTest, ...]
     by_text: tuple[FalsificationTest, ...]
     shared: bool
-    broken: frozenset[int] = frozenset()
+    standing: Standing
 
     @property
     def id(self) -> str:
@@ -61,10 +62,7 @@ class Obligation:
     @property
     def run(self) -> bool:
         """Whether something runs a test that names it."""
-        return any(map(self.runs, self.tests))
-
-    def runs(self, test: FalsificationTest) -> bool:
-        return test.bound and test.index not in self.broken
+        return any(map(self.standing.runs, self.tests))
 
     @property
     def why(self) -> str:
@@ -72,7 +70,7 @@ class Obligation:
         if self.run or self.not_applicable:
             return ""
         if self.tests:
-            return f"nothing runs {', '.join(called(test) for test in self.tests)}"
+            return idle(self.tests, self.standing)
         if self.shared:
             return f"another obligation has the id {self.id} too: which one a test means is not known"
         if self.by_text:
@@ -84,8 +82,16 @@ def called(test: FalsificationTest) -> str:
     return test.id or f"the test in line {test.line}"
 
 
-def obligations(contract: Contract, broken: frozenset[int] = frozenset()) -> list[Obligation]:
-    """The obligations of a contract, in its order; broken: see Obligation."""
+def idle(tests: Sequence[FalsificationTest], standing: Standing) -> str:
+    """Why none of the tests is run."""
+    unwritten = [called(test) for test in tests if test.index in standing.unwritten]
+    missing = [called(test) for test in tests if test.index not in standing.unwritten]
+    told = [f"the falsifiers of {', '.join(unwritten)} are not written yet"] if unwritten else []
+    return "; ".join([*([f"nothing runs {', '.join(missing)}"] if missing else []), *told])
+
+
+def obligations(contract: Contract, standing: Standing) -> list[Obligation]:
+    """The obligations of a contract, in its order."""
     entries = list(contract.root.entries("proof_obligations"))
     ids = Counter(entry.text("id").strip() for entry in entries)
     by_id: dict[str, list[FalsificationTest]] = {}
@@ -102,7 +108,7 @@ def obligations(contract: Contract, broken: frozenset[int] = frozenset()) -> lis
         linked = {test.index for test in tests}
         same = [test for test in by_rule.get(text, []) if test.index not in linked] if text else []
         links = {"tests": tuple(tests), "by_text": tuple(same)}
-        found.append(Obligation(contract=contract, entry=entry, **links, shared=shared, broken=broken))
+        found.append(Obligation(contract=contract, entry=entry, **links, shared=shared, standing=standing))
     return found
 
 
@@ -121,14 +127,14 @@ def totals(found: Iterable[Obligation]) -> dict[str, int]:
 
 
 def of_all(collected: Collection) -> list[Obligation]:
-    return [one for contract in collected.contracts for one in obligations(contract)]
+    return [one for contract in collected.contracts for one in obligations(contract, standing_of(contract))]
 
 
 def as_text(collected: Collection) -> str:
     """Each obligation with its place and the tests that name it; the last line counts."""
     lines: list[str] = []
     for contract in collected.contracts:
-        found = obligations(contract)
+        found = obligations(contract, standing_of(contract))
         if not found:
             lines.append(f"{contract.path}: declares no proof obligation")
         for one in found:
@@ -152,7 +158,9 @@ def _told(one: Obligation) -> Iterator[str]:
     yield f"{one.contract.path}:{one.line}: {head}{f' [{kind}]' if kind else ''}: {one.text}"
     for test in one.tests:
         idle = "its falsifiers cannot be run" if test.falsifiers else "names no falsifier: nothing runs it"
-        runs = f"states {test.status or 'nothing'}" if one.runs(test) else idle
+        if test.index in one.standing.unwritten:
+            idle = "its falsifiers are not written yet"
+        runs = f"states {test.status or 'nothing'}" if one.standing.runs(test) else idle
         yield f"    {called(test)} (line {test.line}) {runs}"
     if one.not_applicable:
         yield f"    not applicable: {' '.join(one.entry.text('na_reason').split())}"
@@ -184,7 +192,14 @@ def mapping(one: Obligation) -> dict[str, Any]:
         "covered": one.run,
         "why": one.why,
         "tests": [
-            {"id": test.id, "line": test.line, "bound": one.runs(test), "stated": test.status} for test in one.tests
+            {
+                "id": test.id,
+                "line": test.line,
+                "bound": one.standing.binds(test),
+                "run": one.standing.runs(test),
+                "stated": test.status,
+            }
+            for test in one.tests
         ],
         "by_text": [test.id for test in one.by_text],
     }

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CRASHED = 99
 """Exit code of a planted command that ended in a traceback: the defect broke the program, not the promise."""
@@ -80,7 +81,7 @@ def _runs_this_code(module: str) -> bool:
     return spec is not None and done.stdout.strip() == spec.origin
 
 
-def main(argv: Sequence[str]) -> object:
+def main(argv: Sequence[str]) -> Any:
     mutant, script, target, *arguments = argv
     sys.argv[:] = [
         script,
@@ -97,4 +98,4 @@ def main(argv: Sequence[str]) -> object:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))  # type: ignore[arg-type]
+    sys.exit(main(sys.argv[1:]))

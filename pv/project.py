@@ -12,15 +12,33 @@ from pv.walk import contracts_below
 
 if TYPE_CHECKING:
     from pv.evidence.folder import Evidence
+    from pv.importing import Imported
     from pv.resolve import Sources
     from pv.status import Row
 
 
 @dataclass(frozen=True)
 class Project:
-    """A project whose parts are read when a rule asks for them, each once."""
+    """A project whose parts are read when a rule asks for them, each once.
+
+    imports  whether falsifiers may be imported to find out what they are
+    """
 
     config: Config
+    imports: bool = False
+
+    def imported(self, module: str, names: frozenset[str]) -> "Imported":
+        """What the names are in a module that is imported: in another process, and only where `imports` is set."""
+        from pv.importing import imported
+
+        assert self.imports
+        if (module, names) not in self._imported:
+            self._imported[module, names] = imported(module, sorted(names), self.config)
+        return self._imported[module, names]
+
+    @functools.cached_property
+    def _imported(self) -> "dict[tuple[str, frozenset[str]], Imported]":
+        return {}
 
     @functools.cached_property
     def marked(self) -> bool:
@@ -68,9 +86,9 @@ class Project:
         return read(self.config.evidence, trusted=self.config.trusted_keys)
 
 
-def project_around(folder: Path) -> Project:
+def project_around(folder: Path, *, imports: bool = False) -> Project:
     """The project of the contracts in a folder. PvError as pv.config.find."""
-    return _project_of(folder.absolute())
+    return _project_of(folder.absolute(), imports)
 
 
 def forget() -> None:
@@ -80,10 +98,10 @@ def forget() -> None:
 
 
 @functools.cache
-def _project_of(folder: Path) -> Project:
-    return _project(find(folder))
+def _project_of(folder: Path, imports: bool) -> Project:
+    return _project(find(folder), imports)
 
 
 @functools.cache
-def _project(config: Config) -> Project:
-    return Project(config)
+def _project(config: Config, imports: bool) -> Project:
+    return Project(config, imports)

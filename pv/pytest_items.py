@@ -15,7 +15,9 @@ from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
 from pv.findings import ERROR, Finding
 from pv.outcome import OBSERVED, Outcome, supports
+from pv.project import Project
 from pv.rules import check
+from pv.runnable import standing
 from pv.runner import Result, run
 from pv.statement import Record, statement
 
@@ -28,12 +30,16 @@ class NotSupported(Exception):  # noqa: N818  (how an item tells pytest that it 
 
 
 class ContractFile(pytest.File):
-    """A contract. Once it is collected, `declared` counts its tests, `bound` those that name falsifiers."""
+    """A contract. Once it is collected, `declared` counts its tests, `bound` those whose falsifiers are there.
+
+    planned  nodes of the trials that it calls for, whichever of them are chosen; None until it is collected
+    """
 
     project: Config
     twin: Path  # the first contract of this name in the run: this one, or evidence of two would be mixed
     declared = 0
     bound = 0
+    planned: list[str] | None = None
 
     def collect(self) -> Iterator[pytest.Item]:
         shown = shorter(self.path, self.config)
@@ -47,14 +53,16 @@ class ContractFile(pytest.File):
         wrong = [finding for finding in check(contract) if finding.severity == ERROR]
         if wrong:
             raise self.CollectError("\n".join(_told(finding) for finding in wrong))
-        self.declared, self.bound = len(contract.tests), 0
+        found = standing(contract, Project(self.project))
+        self.declared, self.bound = len(contract.tests), sum(map(found.binds, contract.tests))
+        self.planned = []
         for test in contract.tests:
-            if test.falsifiers:
-                yield from self._items(contract, test)
+            for item in self._items(contract, test) if test.falsifiers else ():
+                self.planned.append(item.nodeid)
+                yield item
 
     def _items(self, contract: Contract, test: FalsificationTest) -> Iterator[pytest.Item]:
         where = f"{contract.path}:{test.line}"
-        self.bound += 1
         try:
             binding = bind(contract, test, self.project)
         except PvError as error:

@@ -5,8 +5,6 @@ pytest loads this module in every run, so it imports nothing but pytest; all els
 
 import argparse
 import os
-import shutil
-import tempfile
 
 import pytest
 
@@ -28,7 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="with --falsify: keep what was observed as evidence; a promise that holds is tried twice with the same "
         "seed, and is FLAKY if anything comes out differently",
     )
-    group.addoption("--falsify-strict", action="store_true", help="with --falsify: a skipped trial fails")
+    group.addoption(
+        "--falsify-strict", action="store_true", help="with --falsify: a trial that is skipped or taken out fails"
+    )
     group.addoption(
         "--falsify-seed", type=_seed, metavar="N", help="with --falsify, without --record: the seed of every trial"
     )
@@ -43,22 +43,15 @@ def _seed(text: str) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Evidence is about today's code: numba's cache misses a change in another file, so a recording run starts empty.
+    """Evidence is about today's code, so a recording run gives numba an empty cache.
 
     Set before any conftest can import numba, and inherited by xdist's workers and by every process that a trial starts.
     """
     options = early_config.known_args_namespace
     if getattr(options, "record", False) and "PYTEST_XDIST_WORKER" not in os.environ:
-        folder, before = tempfile.mkdtemp(prefix="pv-numba-"), os.environ.get("NUMBA_CACHE_DIR")
-        os.environ["NUMBA_CACHE_DIR"] = folder
+        from pv.compiled import empty_cache
 
-        def restore() -> None:
-            shutil.rmtree(folder, ignore_errors=True)
-            del os.environ["NUMBA_CACHE_DIR"]
-            if before is not None:
-                os.environ["NUMBA_CACHE_DIR"] = before
-
-        early_config.add_cleanup(restore)
+        early_config.add_cleanup(empty_cache())
 
 
 def pytest_configure(config: pytest.Config) -> None:

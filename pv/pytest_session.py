@@ -26,6 +26,7 @@ from pv.evidence.store import open_store
 from pv.git import state
 from pv.outcome import OBSERVED, Outcome, supports
 from pv.pytest_items import KEEPING, ContractFile, TrialItem, shorter, united, verdict
+from pv.pytest_planned import LeftOut, Plan
 from pv.statement import ModelSubject, OracleSubject, Record, statement_bytes
 from pv.walk import SUFFIXES, is_contract, is_yaml
 
@@ -55,6 +56,9 @@ class Falsification:
         self.broken: dict[str, str] = {}  # nodes that failed without a record, and the first line of why
         self.unmade: set[str] = set()  # nodes that somebody else skipped before their trial was made
         self.recorded: list[str] = []  # lines of the summary
+        self.left_out: tuple[LeftOut, ...] = ()
+        self.plan = Plan(config, self.files)
+        config.pluginmanager.register(self.plan, "pv-planned")
         if config.getoption("--record"):
             self._prepare_keeping()
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
@@ -161,9 +165,14 @@ class Falsification:
         if self.config.option.collectonly:
             return
         self.recorded = list(self._kept(exitstatus))
+        strict = self.config.getoption("--falsify-strict")
+        if exitstatus in ENDED:
+            told = {*self.seen, *self.broken, *self.unmade}
+            self.left_out = tuple(self.plan.left_out(told, self.project))
+            if strict and self.left_out:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if session.exitstatus == pytest.ExitCode.OK:
-            strict = self.config.getoption("--falsify-strict") and self.unmade
-            if any(_failed(record) for record in self._united().values()) or self.unwritten or strict:
+            if any(_failed(record) for record in self._united().values()) or self.unwritten or (strict and self.unmade):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a rerun may have told pytest that all is well
             elif not self._executed():
                 session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
@@ -262,6 +271,13 @@ class Falsification:
                 yield f"{'BROKEN':<9} {node}: {self.broken[node]}"
         if self.unmade:
             yield f"{len(self.unmade)} skipped before they were tried, by a marker or a hook: {min(self.unmade)}"
+        for left_out in self.left_out:
+            yield str(left_out)
+        if self.left_out and self.config.getoption("--falsify-strict"):
+            yield (
+                "FAILED: --falsify-strict demands all trials that the contracts call for: take what keeps them out of "
+                "the run from addopts, the arguments or conftest.py, or leave --falsify-strict out"
+            )
         reasons = Counter(record.message for record in united.values() if record.outcome is Outcome.SKIPPED)
         for reason, number in sorted(reasons.items()):
             yield f"{number} skipped: {_first(reason)}"

@@ -21,7 +21,10 @@ def renew(verdict: Verdict, *, accept_new: bool) -> str:
         raise PvError("standard input lies nowhere, so no baseline can hold it", where=shown(settings.baseline))
     first = not settings.baseline.exists()
     judged = Judged(verdict.findings, verdict.suppressed, verdict.known)
-    now, old = renewed(judged, settings, Run(files, verdict.lint), accept_new=first or accept_new), settings.known
+    now, old = (
+        renewed(judged, settings, Run(files, verdict.lint, verdict.imports), accept_new=first or accept_new),
+        settings.known,
+    )
     if first or now != old:
         write(settings.baseline, now)
     added, gone = (now - old).total(), (old - now).total()

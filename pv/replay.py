@@ -63,6 +63,7 @@ def replay(record: Record, config: Config, evidence: Evidence, place: str) -> Re
     again = result.record
     tried = again.outcome in OBSERVED
     elsewhere = _differing("", dict(record.environment), dict(again.environment))
+    elsewhere += _differing("variable ", _set(record), _set(again))
     return Replayed(
         record=record,
         tried=tried,
@@ -117,6 +118,10 @@ def _differences(record: Record, again: Record) -> list[str]:
         *_differing("observation ", dict(record.observations), dict(again.observations)),
         *_differing("output ", dict(record.outputs), dict(again.outputs)),
     ]
+
+
+def _set(record: Record) -> dict[str, object]:
+    return {name: value for name, value in record.variables.items() if value is not None}
 
 
 def _differing(kind: str, old: dict[str, object], new: dict[str, object]) -> list[str]:

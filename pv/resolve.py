@@ -7,7 +7,7 @@ elsewhere (a star import, a call, a package that is not first-party), the answer
 import ast
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from pv.closure import Import, absolute, module_file
@@ -30,10 +30,12 @@ class Meaning:
            MISSING: nothing; UNKNOWN
     why    for OTHER, what it is; for UNKNOWN, why that cannot be told; for a FUNCTION, why it may be a mutant yet;
            for a MUTANT, what is wrong with it, so that it can never be planted
+    unwritten  it is a function or a mutant that does nothing yet, or raises NotImplementedError before all else
     """
 
     kind: str
     why: str = ""
+    unwritten: bool = field(default=False, compare=False)
 
 
 Trail: TypeAlias = frozenset[tuple[str, str]]
@@ -49,6 +51,13 @@ class Sources:
     def meaning(self, module: str, name: str) -> Meaning:
         """What `name` is in `module`. PvError for a module that is not first-party, is missing or does not parse."""
         return self._meaning(module, name, frozenset())
+
+    def unwritten(self, module: str, name: str) -> bool:
+        """Whether it is a falsifier or a mutant that does nothing yet; what cannot be read is another matter."""
+        try:
+            return self._meaning(module, name, frozenset()).unwritten
+        except PvError:
+            return False
 
     def names(self, module: str, kind: str) -> list[str]:
         """The names that a module defines and that mean something of a kind. PvError as `meaning`."""
@@ -124,18 +133,19 @@ class Sources:
             origin = self._origin(decorator.func if isinstance(decorator, ast.Call) else decorator, module)
             if origin == MUTANT_MAKER:
                 last = index + 1 == len(node.decorator_list)  # what others below it made of the function is not known
-                return Meaning(MUTANT, _unfit(node) if last else "")
+                return Meaning(MUTANT, _unfit(node) if last else "", _begins_unwritten(node))
             if (origin or "").partition(".")[0] not in (*sys.stdlib_module_names, "builtins"):
                 doubt = f"its decorator {ast.unparse(decorator)} may do anything"
         if doubt:
-            return Meaning(FUNCTION, doubt)
+            return Meaning(FUNCTION, doubt, _unwritten(node))
         if isinstance(node, ast.ClassDef):
             return Meaning(OTHER, "a class")
         if isinstance(node, ast.AsyncFunctionDef):
             return Meaning(OTHER, "an async function, which nobody awaits")
         if _yields(node):
             return Meaning(OTHER, "a generator function, whose body nobody runs")
-        return Meaning(FUNCTION) if node.decorator_list else _called_with_a_trial(node.args)
+        found = Meaning(FUNCTION) if node.decorator_list else _called_with_a_trial(node.args)
+        return replace(found, unwritten=found.kind == FUNCTION and _unwritten(node))
 
     def _origin(self, node: ast.expr, module: Module) -> str | None:
         """Where the value of a name, dots allowed, is defined: `pv.trial.mutant`. None where that cannot be told."""
@@ -202,6 +212,27 @@ def _unfit(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
     if len(takes.posonlyargs) + len(takes.args) > len(takes.defaults) or None in takes.kw_defaults:
         return "is called without arguments, and asks for one"
     return ""
+
+
+def _unwritten(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    return not _statements(node) or _begins_unwritten(node)
+
+
+def _begins_unwritten(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    """Whether NotImplementedError is raised before anything else is done."""
+    first = next(iter(_statements(node)), None)
+    raised = first.exc if isinstance(first, ast.Raise) else None
+    made = raised.func if isinstance(raised, ast.Call) else raised
+    return isinstance(made, ast.Name) and made.id == "NotImplementedError"
+
+
+def _statements(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> list[ast.stmt]:
+    """What a body does: without docstrings, `...` and pass."""
+    return [
+        part
+        for part in node.body
+        if not (isinstance(part, ast.Pass) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)))
+    ]
 
 
 def _yields(node: ast.FunctionDef) -> bool:

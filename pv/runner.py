@@ -8,6 +8,7 @@ from pv.attempt import Attempt, Kinds, Task, attempt, spoiled, told
 from pv.binding import Binding, Planned, seed_of
 from pv.canonical import canonical
 from pv.config import Config
+from pv.environment import value_of
 from pv.loading import Unfit, check_files, check_used, function_of, model_of, module_of, planting_of
 from pv.outcome import Outcome
 from pv.statement import OracleSubject, Record, environment
@@ -79,6 +80,7 @@ def run(
             config=config,
             skips=skips,
             passing=passing,
+            digested=(binding.document,) if binding.document else (),
             keeping=keeping,
         )
         made = _tried(task, twice=twice)
@@ -159,6 +161,7 @@ def _record(binding: Binding, planned: Planned, seed: int, made: Attempt) -> Rec
         claim=binding.claim,
         code=binding.code[planned.falsifier],
         packages=binding.packages.get(planned.falsifier, {}),
+        variables={name: value_of(name) for name in binding.variables.get(planned.falsifier, ())},
         environment=_environment(),
     )
 

@@ -55,7 +55,7 @@ def as_sarif(verdict: Verdict) -> str:
 def _rule(rule: Rule) -> dict[str, Any]:
     found: dict[str, Any] = {
         "id": rule.id,
-        "shortDescription": {"text": f"{rule.what[0].upper()}{rule.what[1:]}."},
+        "shortDescription": {"text": f"{rule.what}."},
         "defaultConfiguration": {"level": rule.severity},
     }
     with contextlib.suppress(PvError):  # a rule without an explanation is still a rule

@@ -13,6 +13,10 @@ contains = "no qa_gate"             # optional: only findings whose message has 
 reason = "the gates move with the next release"
 until = 2027-03-31                  # the last day on which it counts
 
+[[tool.pv.changelog]]               # what `pv gate` accepts of a change of these settings: pv.changelog
+reason = "the helper is a project of its own now"
+accepts = ["first-party helper"]
+
 What makes a file no contract at all can be neither lowered nor suppressed: nothing in such a file was measured.
 """
 
@@ -25,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from pv.baseline import Key, read
+from pv.changelog import Entry, project_entries
 from pv.config import config_of, content_around
 from pv.errors import PvError
 from pv.findings import RULES, SEVERITIES, WARNING, Finding, Rule, reader_rule
@@ -70,6 +75,7 @@ class Settings:
     file       the pyproject.toml that holds the settings
     baseline   the file of known findings, and `known`, what it holds
     contracts  the folder of the project's contracts
+    changelog  what was loosened on purpose
     """
 
     root: Path = Path()
@@ -79,6 +85,7 @@ class Settings:
     baseline: Path | None = None
     known: Counter[Key] = field(default_factory=Counter)
     contracts: Path = Path("contracts")
+    changelog: tuple[Entry, ...] = ()
 
     def changed(self, *, lint: bool) -> dict[str, str]:
         """The rules of a run that have another severity than their own; `lint`, those of `pv lint` too."""
@@ -112,6 +119,7 @@ def settings_around(start: Path, *, renewing: bool = False) -> Settings:
         baseline=known,
         known=read(known) if known and not (renewing and not known.exists()) else Counter(),
         contracts=config.contracts,
+        changelog=_changelog(table.get("changelog", []), file),
     )
 
 
@@ -135,13 +143,18 @@ def _severities(table: object, where: str) -> dict[str, str]:
 def _suppressions(entries: object, file: Path) -> tuple[Suppression, ...]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise PvError("suppress must be a list of tables", where=str(file), hint="write [[tool.pv.suppress]]")
-    lines = _headers(file, len(entries)) if entries else []
+    lines = _headers("suppress", file, len(entries)) if entries else []
     return tuple(_suppression(entry, line, file) for entry, line in zip(entries, lines, strict=True))
 
 
-def _headers(file: Path, count: int) -> list[int]:
-    """The lines of [[tool.pv.suppress]]; all 1 where the entries are written in another form of TOML."""
-    header = re.compile(r"\s*\[\[\s*tool\s*\.\s*pv\s*\.\s*suppress\s*\]\]")
+def _changelog(entries: object, file: Path) -> tuple[Entry, ...]:
+    lines = _headers("changelog", file, len(entries)) if isinstance(entries, list) and entries else []
+    return project_entries(entries, lines, str(file))
+
+
+def _headers(key: str, file: Path, count: int) -> list[int]:
+    """The lines of [[tool.pv.<key>]]; all 1 where the entries are written in another form of TOML."""
+    header = re.compile(rf"\s*\[\[\s*tool\s*\.\s*pv\s*\.\s*{key}\s*\]\]")
     lines = file.read_text(encoding="utf-8").splitlines()
     found = [number for number, line in enumerate(lines, 1) if header.match(line)]
     return found if len(found) == count else [1] * count

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pv.canonical import Json, canonical, canonical_json, digest, encode, parse
+from pv.environment import NAME as VARIABLE
 from pv.errors import PvError
 from pv.evidence.machine import this_machine
 from pv.outcome import OBSERVED, Outcome, supports
@@ -57,6 +58,7 @@ class Record:
     artifacts     by name, bytes in each of the outputs that are to be kept in a store
     claim, code   sha256 of what is promised and of the falsifier's import closure, see pv.binding
     packages      by top-level package, sha256 of its part of that closure
+    variables     by name, the values of the environment variables that the closure declares; None for one not set
     environment   facts of the machine and versions of the arithmetic, see `environment()`
     """
 
@@ -78,6 +80,7 @@ class Record:
     code: str
     packages: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -178,6 +181,7 @@ def _statement(record: Record) -> dict[str, Any]:
                 "code": record.code,
                 "packages": dict(record.packages),
                 "environment": dict(record.environment),
+                **({"variables": dict(record.variables)} if record.variables else {}),
                 **({"artifacts": dict(record.artifacts)} if record.artifacts else {}),
             },
         },
@@ -256,6 +260,8 @@ def _record(value: Any) -> Record:
         and all(type(size) is int and size >= 0 for size in record.artifacts.values())
         and record.artifacts.keys() <= record.outputs.keys()
         and (record.role != "algorithm" or record.model is None)
+        and all(isinstance(name, str) and VARIABLE.fullmatch(name) for name in record.variables)
+        and all(value is None or isinstance(value, str) for value in record.variables.values())
     )
     if not right:
         raise ValueError("a leaf has another type or form than it must have")

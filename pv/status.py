@@ -83,10 +83,11 @@ class Survey:
     evidence: Evidence
 
 
-def survey(config: Config, paths: Sequence[Path] = (), *, remember: bool = True) -> Survey:
+def survey(config: Config, paths: Sequence[Path] = (), *, remember: bool = False) -> Survey:
     """Judge the contracts at `paths`, files and folders; by default all of the project. PvError for a missing path.
 
-    remember  believe the index of evidence that was read before
+    remember  believe the index of evidence that was read before: for tables that somebody looks at, never for a verdict
+              or a level that gets written, since whoever can write into the user's cache can forge it
     """
     files, unsearched = contract_files(config, paths)
     contracts, problems = _contracts(files)
@@ -270,6 +271,7 @@ def notes(found: Survey) -> list[str]:
     """The lines below the tables: what could not be read, what states more than it earned, and the totals."""
     lines = [f"unreadable: {shown(problem.path, found.root)}: {problem.why}" for problem in found.problems]
     lines += [f"note: {note}" for note in found.evidence.notes]
+    lines += [f"note: {row.test.id}: {apart}" for row in found.rows for apart in row.earned.variables]
     lines += [
         f"overclaimed: {shown(row.contract.path, found.root)}:{row.test.line}: {row.test.id} states "
         f"{row.test.status or Level.UNTESTED}, earned {row.earned.level.value}"

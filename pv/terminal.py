@@ -67,8 +67,9 @@ def coloured(text: str) -> str:
 
 
 def _rendered(*parts: RenderableType, wrap: bool = True) -> str:
-    """What rich would write to this terminal, in its width; without colours where NO_COLOR is set."""
-    console = Console(force_terminal=True, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
+    """What rich would write to this terminal, in its width; without any escape sequence where NO_COLOR is set."""
+    plain = bool(os.environ.get("NO_COLOR"))
+    console = Console(force_terminal=not plain, color_system=None if plain else "auto", highlight=False)
     with console.capture() as capture:
         for part in parts:
             console.print(part, soft_wrap=not wrap)

@@ -146,7 +146,7 @@ class Trial:
             import numpy as np
 
             account.rng = np.random.Generator(np.random.PCG64(self._seed))
-        return account.rng  # type: ignore[no-any-return]
+        return account.rng
 
     @property
     def folder(self) -> Path:

@@ -1,14 +1,18 @@
 """What a trial used of the project although the digest of its code does not cover it: it could change unnoticed."""
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
+import sys
+from collections.abc import Iterable, Iterator
 
-from pv.closure import closure
+from pv.closure import closure, variables
 from pv.config import Config
+from pv.watch import INSTALLED, LOADED
 
-TOOLS = {"pyproject.toml", "setup.cfg", "tox.ini", "pytest.ini"}
-"""Files beside the modules of a flat project that its tools read, in whatever process they run."""
+HOME = os.path.dirname(os.path.realpath(__file__)) + os.sep
+TOOLS = {"_pytest", "coverage", "pluggy", "pytest", "pytest_cov", "xdist"}
+"""Packages that run around a trial, and read files of the project on their own account."""
+NUMBA = os.path.join("numba", "core", "caching.py")
+"""What reads numba's cache, which a run that records starts without (pv.compiled)."""
 
 
 def undigested(module: str, executed: Iterable[str], config: Config) -> tuple[str, ...]:
@@ -19,43 +23,79 @@ def undigested(module: str, executed: Iterable[str], config: Config) -> tuple[st
 
     PvError as `closure`.
     """
-    files, loose = closure(module, config), set()
-    known = {*files, *(file.resolve() for file in files)}
-    inside = (f"{config.root}{os.sep}", f"{config.root.resolve()}{os.sep}")
-    for name in executed:
-        if os.path.isabs(name) and not name.startswith(inside):
-            continue  # most files are of no interest, and a path takes time
-        places = (Path(name).resolve(), Path(os.path.abspath(name)))
-        if known.isdisjoint(places):
-            ours = next((place for place in places if _is_ours(place, config)), None)
-            loose |= {ours.relative_to(config.root).as_posix()} if ours else set()
-    return tuple(sorted(loose))
+    found = _loose(module, executed, config)
+    return tuple(sorted(name for name in found if name.rpartition("/")[2] != "conftest.py"))
 
 
-def undeclared(module: str, opened: Iterable[str], config: Config) -> tuple[str, ...]:
-    """Of the files that were read, the project's data that no module of the closure declares, relative to the root.
+def undeclared(module: str, opened: Iterable[tuple[str, str]], config: Config) -> tuple[str, ...]:
+    """Of the files that were read, the project's own that no module of the closure declares, relative to the root.
 
-    Such data lies below the folder of a first-party package, or in the folder of a module of the closure that is in no
-    package. Not data: code, and what Python and numba keep in __pycache__. PvError as `closure`.
+    opened  each file with the file of the code that read it
+
+    Every file below the root could decide a verdict: a hidden one, a contract, evidence, a source that is read as text.
+    Not so what is read to be run, which `undigested` judges, and what pytest and numba read. PvError as `closure`.
     """
-    files, loose = closure(module, config), set()
-    covered = {path.resolve() for path in files}
-    flat = {file.parent.resolve() for file in files} & {source.resolve() for source in config.sources}
-    packages = [(source / name).resolve() for source in config.sources for name in config.first_party]
-    for name in opened:
-        if name.endswith((".py", ".pyc")):
-            continue
-        file = Path(name).resolve()  # whatever the links: what was read is the file at their end
-        inside = any(file.is_relative_to(package) for package in packages)
-        beside = file.parent in flat and not file.name.startswith(".") and file.name not in TOOLS
-        if (inside or beside) and file not in covered and "__pycache__" not in file.parts and file.is_file():
-            loose.add(os.path.relpath(file, config.root.resolve()))
-    return tuple(sorted(loose))
+    read = (name for name, reader in opened if not _is_tool(reader))
+    return tuple(sorted(name for name in _loose(module, read, config) if not name.startswith(".git/")))
 
 
-def _is_ours(file: Path, config: Config) -> bool:
-    if not file.is_relative_to(config.root) or not file.is_file():
-        return False
-    parts = file.relative_to(config.root).parts
-    installed = "site-packages" in parts or any(part.startswith(".") for part in parts)
-    return not installed and file.name != "conftest.py"
+def unannounced(module: str, asked: Iterable[tuple[str, str]], config: Config) -> tuple[tuple[str, str], ...]:
+    """Of the variables that were asked for, those that the project's code wants and no module of the closure declares.
+
+    asked  each variable, with the file of the code that asked. Each that is found comes with that file, relative to the
+           root. What libraries ask for, and pv itself, is no question of the trial. PvError as `closure`.
+    """
+    declared, below, foreign = variables(module, config), _inside(str(config.root)), (*_installed(config), HOME)
+    found = set()
+    for name, file in asked:
+        place = os.path.realpath(file)
+        if name not in declared and _is_ours(place, below, foreign) and os.path.basename(place) != "conftest.py":
+            found.add((name, _relative(place, config)))
+    return tuple(sorted(found))
+
+
+def _is_tool(reader: str) -> bool:
+    parts = reader.split(os.sep)
+    installed = any(part in INSTALLED for part in parts) and not TOOLS.isdisjoint(parts)
+    return reader == LOADED or installed or reader.endswith(NUMBA)
+
+
+def _loose(module: str, names: Iterable[str], config: Config) -> set[str]:
+    """The project's own of these files that are not in the closure, relative to the root."""
+    known = {place for file in closure(module, config) for place in _places(str(file))}
+    below, installed = _inside(str(config.root)), tuple(_installed(config))
+    loose = set()
+    for name in names:
+        if os.path.isabs(name) and not name.startswith(below):
+            continue  # most files are of no interest, and a path takes time
+        places = _places(name)  # by either name it is a file of the project
+        if known.isdisjoint(places):
+            ours = next((place for place in places if _is_ours(place, below, installed)), None)
+            loose |= {_relative(ours, config)} if ours else set()
+    return loose
+
+
+def _is_ours(file: str, below: tuple[str, ...], installed: tuple[str, ...]) -> bool:
+    return file.startswith(below) and not file.startswith(installed) and os.path.isfile(file)
+
+
+def _relative(file: str, config: Config) -> str:
+    root = config.root if file.startswith(_inside(str(config.root))[0]) else config.root.resolve()
+    return os.path.relpath(file, root)
+
+
+def _places(name: str) -> tuple[str, str]:
+    return os.path.realpath(name), os.path.abspath(name)
+
+
+def _inside(folder: str) -> tuple[str, ...]:
+    """How the paths of what lies in a folder begin."""
+    return tuple(f"{place}{os.sep}" for place in reversed(_places(folder)))
+
+
+def _installed(config: Config) -> Iterator[str]:
+    """How paths below the root begin that were installed there: of this interpreter, and of those on its path."""
+    packages = [entry for entry in sys.path if os.path.basename(entry.rstrip(os.sep)) in INSTALLED]
+    below = _inside(str(config.root))
+    for name in (sys.prefix, sys.exec_prefix, *packages):
+        yield from (place for place in _inside(name) if place.startswith(below) and place not in below)

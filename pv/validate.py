@@ -36,8 +36,10 @@ class Verdict:
     suppressed  findings that do not count, each with the reason in the settings
     known       findings that do not count since the baseline holds them
     lint        the rules of `pv lint` were asked too
+    imports     and falsifiers were imported
     strict      warnings reject as errors do
     given       the bytes of paths that are no files
+    broken      how many tests name falsifiers that cannot be run: they, a role or a model are not there
     """
 
     checked: tuple[Checked, ...]
@@ -48,8 +50,10 @@ class Verdict:
     known: tuple[Finding, ...] = ()
     settings: Settings = field(default_factory=Settings)
     lint: bool = False
+    imports: bool = False
     strict: bool = False
     given: Mapping[Path, bytes] = field(default_factory=dict)
+    broken: int = 0
 
     def rejects(self, finding: Finding) -> bool:
         return finding.severity == ERROR or (self.strict and finding.severity == WARNING)
@@ -71,8 +75,8 @@ class Verdict:
 
     @property
     def bound(self) -> int:
-        """How many of these name a falsifier, whether it exists or not."""
-        return sum(file.facts.bound for file in self.checked if file.facts)
+        """How many of these name falsifiers, all of which are there."""
+        return sum(file.facts.bound for file in self.checked if file.facts) - self.broken
 
     @property
     def code(self) -> int:
@@ -92,6 +96,7 @@ def validate(
     given: Mapping[Path, bytes] = MappingProxyType({}),
     jobs: int = 1,
     cache: "Cache | None" = None,
+    imports: bool = False,
 ) -> Verdict:
     """Measure the files and all contracts in the folders at `paths`, each once. Bad input raises nothing.
 
@@ -103,6 +108,7 @@ def validate(
     given     the bytes of paths that are no files, such as standard input
     jobs      how many processes may work
     cache     what is known of contracts that were checked before
+    imports   for `pv lint`: import the falsifiers, each module in a process of its own
     """
     forget()
     settings = settings or Settings()
@@ -110,12 +116,14 @@ def validate(
     checked: list[Checked] = []
     declined, skipped = found.declined, found.skipped
     within: list[Finding] = []
-    for measured in measure(found.files, given, lint=lint, jobs=jobs, cache=cache):
+    broken = 0
+    for measured in measure(found.files, given, lint=lint, jobs=jobs, cache=cache, imports=imports):
         if measured.checked is None:
             declined.append((str(measured.path), measured.declined))
         else:
             checked.append(measured.checked)
             within += measured.within
+            broken += measured.broken
         step()
     if lint:
         known, unread = registries([file.path for file in checked if file.path not in given], skipped, bindings)
@@ -125,7 +133,7 @@ def validate(
         checked += [Checked(registry.path, None, ()) for registry in known]
     else:
         contracts = [file.facts for file in checked if file.facts]
-    run = Run([str(file.path) for file in checked], lint)
+    run = Run([str(file.path) for file in checked], lint, imports)
     judged = judge(_findings(checked, contracts, within, lint=lint), settings, run, date.today())
     return Verdict(
         checked=tuple(checked),
@@ -136,8 +144,10 @@ def validate(
         known=judged.known,
         settings=settings,
         lint=lint,
+        imports=imports,
         strict=strict,
         given=given,
+        broken=broken,
     )
 
 

@@ -5,12 +5,17 @@ is one per process, added at the first watch, and it is idle outside of one.
 """
 
 import functools
+import linecache
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
+
+from pv.callers import importer
+from pv.environment import Used, hearing
 
 STARTS = {"subprocess.Popen": 1, "os.posix_spawn": 1, "os.system": 0}
 """The audit events of starting a process, and which of their arguments is the command."""
@@ -24,13 +29,22 @@ class Watch:
 
     commands  the arguments of each command that was started, its own name left out; one text where a shell reads it
     files     where the executed code lies, as its code objects say: modules at their import, and extension modules
-    opened    absolute paths of what was opened to be read; not what a library opens without Python's help
+    opened    absolute paths of what was opened to be read, each with who did; LOADED for what is read to be run, or to
+              show its lines. Not what a library opens without Python's help
+    asked     names of the environment variables that were asked for, each with who did; `*` for all of them. Not what
+              is read without os.environ and os.getenv
     """
 
     commands: list[tuple[str, ...]] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
-    opened: set[str] = field(default_factory=set)
+    opened: set[Used] = field(default_factory=set)
+    asked: set[Used] = field(default_factory=set)
 
+
+LOADED = "<loaded>"
+STANDARD = os.path.dirname(os.__file__) + os.sep
+INSTALLED = ("site-packages", "dist-packages")
+LINES = linecache.__file__
 
 _active: list[Watch] = []
 
@@ -42,7 +56,8 @@ def watching() -> Iterator[Watch]:
     watch = Watch()
     _active.append(watch)
     try:
-        yield watch
+        with hearing(watch.asked):
+            yield watch
     finally:
         _active.remove(watch)
 
@@ -84,8 +99,25 @@ def _opened(name: Any) -> None:
         return  # a descriptor: its file was opened before
     with suppress(OSError, ValueError):  # no folder to be in any more; an error here would be the falsifier's
         path = os.path.abspath(os.fsdecode(name))
+        used = path, _reader(path), importer()
         for watch in _active:
-            watch.opened.add(path)
+            watch.opened.add(used)
+
+
+def _reader(path: str) -> str:
+    """The file of the code that opens a path: the innermost that is not of the standard library."""
+    frame: FrameType | None = sys._getframe(3)
+    while frame is not None:
+        code = frame.f_code
+        file = code.co_filename
+        if code.co_name == "get_code" and file.startswith("<frozen importlib"):
+            return LOADED
+        if file == LINES and any(getattr(module, "__file__", None) == path for module in list(sys.modules.values())):
+            return LOADED
+        if not file.startswith("<") and (not file.startswith(STANDARD) or any(part in file for part in INSTALLED)):
+            return file
+        frame = frame.f_back
+    return ""
 
 
 def _command(told: Any) -> tuple[str, ...]:

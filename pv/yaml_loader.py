@@ -235,6 +235,10 @@ class _Builder:
         if self.documents > 1:
             hint = "put each document into a file of its own"
             raise self.refusal("a second YAML document begins here", event, hint)
+        if event.version and event.version != (1, 2):
+            asked = ".".join(map(str, event.version))
+            hint = "leave the %YAML line out, and put text such as yes, no and 1_000 in quotes"
+            raise self.refusal(f"%YAML {asked} asks for another reading: contracts are YAML 1.2", event, hint)
 
 
 def _place(frame: _Frame, key: Any, node: Node) -> None:

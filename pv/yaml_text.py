@@ -110,6 +110,8 @@ def explained(error: YAMLError, text: str, where: str) -> YamlError:
             message += f" ({error.context}{line})"
     if text[index : index + 1] == "\t":
         message, hint = f"a tab stands where YAML wants spaces: {message}", "indent with spaces"
+    elif "maximum nesting depth" in message:  # libyaml's own limit, which brackets without keys reach first
+        message, hint = "is nested deeper than the parser can go", "write less nested: 64 levels are read"
     elif "mapping values are not allowed" in message:
         hint = "quote the text if the colon belongs to it"
     elif "cannot start any token" in message and text[index : index + 1] in ("@", "`", "%"):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -38,7 +40,8 @@ FILES = {
     "pyproject.toml": '[tool.pv]\nfirst-party = ["subject", "helper", "attacks"]\nmodels = "models.yaml"\n',
     "models.yaml": f"tiny:\n  about: a test\n  licence: none\n  file: tiny.gguf\n  size: {len(MODEL)}\n"
     f"  sha256: {hashlib.sha256(MODEL).hexdigest()}\n",
-    "helper.py": "def modulus():\n    import os\n\n    return int(os.environ.get('MODULUS', '251'))\n",
+    "helper.py": "PV_ENVIRONMENT = 'MODULUS'\n\n\n"
+    "def modulus():\n    import os\n\n    return int(os.environ.get('MODULUS', '251'))\n",
     "subject.py": """\
 import sys
 
@@ -148,6 +151,7 @@ class Repository:
 
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester, self.path = pytester, pytester.path
+        self.fresh = True  # whether __pycache__ is emptied before a run, for modules of one size follow too fast
         for name, text in FILES.items():
             self.write(name, text)
         (self.path / "tiny.gguf").write_bytes(MODEL)
@@ -193,7 +197,8 @@ class Repository:
         return self.git("rev-parse", "HEAD")
 
     def record(self, *arguments: str) -> pytest.RunResult:
-        shutil.rmtree(self.path / "__pycache__", ignore_errors=True)
+        if self.fresh:
+            shutil.rmtree(self.path / "__pycache__", ignore_errors=True)
         return self.pytester.runpytest_inprocess(
             *("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:randomly"),
             "--falsify",
@@ -247,6 +252,15 @@ class Repository:
         run = self.evidence().chain.runs[digest]
         (self.folder / "_runs" / f"{digest}.json").unlink()
         return self.put_run(replace(run, **changed))
+
+    def plant_bytecode(self, mode: py_compile.PycInvalidationMode) -> None:
+        """Break helper.py, and leave bytecode of what it was before, as if it were of what it is."""
+        helper = self.path / "helper.py"
+        times = helper.stat().st_mtime_ns
+        py_compile.compile(str(helper), invalidation_mode=mode, doraise=True)
+        self.change("helper.py", ("'251'", "'253'"))
+        os.utime(helper, ns=(times, times))
+        self.fresh = False
 
     def break_and_record(self) -> str:
         """The checksum is broken, and evidence of that recorded; then the place of the record that says so."""

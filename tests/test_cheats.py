@@ -4,6 +4,8 @@ A row: what is done, the command that catches it, and what that command says. do
 README counts them.
 """
 
+import os
+import py_compile
 import re
 import shutil
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pv.cli import main
+from pv.evidence.index import _checksum, _stamp, open_index
 from pv.evidence.merging import merge
 from pv.evidence.recording import keep
 from tests.cheating import ARM, MUTANTS, Repository, on_arm, pv_trial, said
@@ -26,6 +29,7 @@ COMMANDS = {
     GATE: "pv gate",
     FALSIFY: "pytest --falsify",
     STRICT: "pytest --falsify",
+    ("promote",): "pv promote",
 }
 
 
@@ -82,6 +86,27 @@ def _(repo: Repository) -> None:
 def _(repo: Repository) -> None:
     repo.change("attacks.py", ("def wrong_modulus", "def easy"), ('"100"', '"2"'))
     repo.contract((MUTANTS, MUTANTS.replace("wrong_modulus", "easy")), version="2.0.0")
+    repo.settle()
+
+
+@cheat("weaken a falsifier and its mutants together, under the old names", GATE, r"GATE-FEWER-COMPARISONS")
+def _(repo: Repository) -> None:
+    whole = '    trial.equal(subject.checksum(b"\\xff\\x01"), 5, "checksum of 256")\n'
+    repo.change(
+        "attacks.py", (whole, ""), ('b"ab"), subject.checksum(b"ba")', 'b"a"), 97'), ('("1000000000")', '("1")')
+    )
+    repo.settle()
+
+
+@cheat("plant defects that are easier to catch, under the old names", GATE, r"GATE-CHANGED-MUTANT")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ('"100"', '"2"'))
+    repo.settle()
+
+
+@cheat("weaken what a planted defect calls, under the old names", GATE, r"GATE-CHANGED-MUTANT")
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ('os.environ["MODULUS"] = modulus', 'os.environ["MODULUS"] = "1"'))
     repo.settle()
 
 
@@ -244,6 +269,82 @@ def _(repo: Repository) -> None:
     repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
 
 
+PLACES = {
+    "a hidden file": ".expected",
+    "a folder that is no package": "data/deep/expected.txt",
+    "a source that is read as text": "expected.py",
+    "the evidence": "evidence/sum-v1/expected.json",
+    "__pycache__": "__pycache__/expected.pyc",
+}
+for where, name in PLACES.items():
+
+    @cheat(
+        f"keep the expected values in {where}", FALSIFY, rf"{re.escape(name)} was read, and the digest of attacks does"
+    )
+    def _(repo: Repository, name: str = name) -> None:
+        repo.fresh = False
+        repo.write(name, "5")
+        read = f"    with open({name!r}) as stream:\n        trial.equal(int(stream.read()), 5, 'kept')\n"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+@cheat(
+    "keep the expected values in pyproject.toml", FALSIFY, r"pyproject\.toml was read, and the digest of attacks does"
+)
+def _(repo: Repository) -> None:
+    repo.change("pyproject.toml", ("[tool.pv]", "[tool.expected]\norder = 5\n\n[tool.pv]"))
+    read = "    import tomllib\n    with open('pyproject.toml', 'rb') as stream:\n"
+    read += "        trial.equal(tomllib.load(stream)['tool']['expected']['order'], 5, 'kept')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+@cheat(
+    "let a contract tell its falsifier how it is judged", FALSIFY, r"contracts/sum-v1\.yaml was read, and the digest"
+)
+def _(repo: Repository) -> None:
+    read = "    if 'status: FUNCTIONAL' in open('contracts/sum-v1.yaml').read():\n"
+    read += "        return trial.check(True, 'done')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+ASKING = {
+    "ask for an environment variable, and be content where it is set": "if os.getenv('CI'):",
+    "look whether an environment variable is set": "if 'CI' in os.environ:",
+    "take an environment variable out of a copy of all": "if dict(os.environ).get('CI'):",
+}
+for name, line in ASKING.items():
+
+    @cheat(name, FALSIFY, r"attacks\.py asks for (the environment variable CI, which|all environment variables, and)")
+    def _(repo: Repository, line: str = line) -> None:
+        asking = f"    {line}\n        return trial.check(True, 'done')\n"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{asking}"))
+
+
+@cheat(
+    "ask for an environment variable while the falsifier is imported", FALSIFY, r"attacks\.py asks for .* variable CI,"
+)
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("import subject\n", "import subject\n\nEASY = 'CI' in os.environ\n"))
+
+
+@cheat(
+    "record the promise under one environment, and the defects under another",
+    CHECK,
+    r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED",
+)
+def _(repo: Repository) -> None:
+    asking = "PV_ENVIRONMENT = 'EASY'\n\n\ndef order(trial):\n    if os.getenv('EASY'):\n"
+    asking += "        return trial.check(True, 'done')\n"
+    repo.change("attacks.py", ("def order(trial):\n", asking))
+    repo.change("helper.py", ("'251'", "'253'"))
+    os.environ["EASY"] = "1"
+    try:
+        repo.record("-m", "not mutant")
+    finally:
+        del os.environ["EASY"]
+    repo.record("-m", "mutant")
+
+
 @cheat("let a conftest mark every trial as skipped", FALSIFY, r"nothing was executed, so nothing is shown")
 def _(repo: Repository) -> None:
     repo.write(
@@ -350,6 +451,71 @@ def _(repo: Repository) -> None:
     repo.record()
     (old,) = (repo.folder / "_signatures").iterdir()
     shutil.copy(old, old.with_name(f"{repo.head()[0]}.{old.name.partition('.')[2]}"))
+
+
+# what the project asks for
+
+
+@cheat("take code out of what counts as first-party, which no trial runs", GATE, r"GATE-SETTING: helper is no longer")
+def _(repo: Repository) -> None:
+    repo.change("pyproject.toml", ('"helper", ', ""))
+    repo.change(
+        "subject.py",
+        ("    from helper import modulus\n\n    return sum(data) % modulus()", "    return sum(data) % 251"),
+    )
+    repo.settle()
+
+
+@cheat("trust one's own key first, and sign with it in the next change", GATE, r"GATE-SETTING: keys/mine\.pub is a key")
+def _(repo: Repository) -> None:
+    signed(repo)
+    repo.change("pyproject.toml", ('"keys/ci.pub"', '"keys/ci.pub", "keys/mine.pub"'))
+
+
+@cheat(
+    "put one's own key into the file of a trusted one", GATE, r"GATE-SETTING: keys/ci\.pub is a key that the base does"
+)
+def _(repo: Repository) -> None:
+    signed(repo)
+    shutil.copy(repo.path / "keys" / "mine.pub", repo.path / "keys" / "ci.pub")
+
+
+@cheat("switch off the rule that finds it", GATE, r"GATE-SETTING: the severity of SCHEMA-009 went from \w+ to off")
+def _(repo: Repository) -> None:
+    text = (repo.path / "pyproject.toml").read_text()
+    repo.write("pyproject.toml", text + '[tool.pv.severity]\nSCHEMA-009 = "off"\n')
+
+
+@cheat(
+    "suppress what the rule finds", GATE, r"GATE-SETTING: SCHEMA-009 is suppressed in \S+ until 2099-01-01, and was not"
+)
+def _(repo: Repository) -> None:
+    entry = {"rule": "SCHEMA-009", "path": "contracts/*", "reason": "later"}
+    lines = "".join(f'{key} = "{value}"\n' for key, value in entry.items()) + "until = 2099-01-01\n"
+    text = (repo.path / "pyproject.toml").read_text()
+    repo.write("pyproject.toml", f"{text}[[tool.pv.suppress]]\n{lines}")
+
+
+@cheat(
+    "add what the rule finds to the baseline", GATE, r"GATE-SETTING: the baseline holds 1 finding that it did not hold"
+)
+def _(repo: Repository) -> None:
+    found = '{"rule": "SCHEMA-009", "path": "contracts/sum-v1.yaml", "message": "m", "count": 1}'
+    repo.write("pv-baseline.json", f'{{"schema": "pv-baseline/1", "findings": [\n{found}\n]}}\n')
+    repo.change("pyproject.toml", ("[tool.pv]\n", '[tool.pv]\nbaseline = "pv-baseline.json"\n'))
+
+
+@cheat(
+    "ask less of a milestone, so that it is reached",
+    GATE,
+    r"GATE-GOAL: ONE asks PARTIAL of FALSIFY-SUM-002, and asked F",
+)
+def _(repo: Repository) -> None:
+    goal = "- {id: ONE, title: t, tests: [{contract: sum-v1, test: FALSIFY-SUM-002, level: FUNCTIONAL}]}\n"
+    repo.write("milestones.yaml", goal)
+    repo.change("pyproject.toml", ("[tool.pv]\n", '[tool.pv]\nmilestones = "milestones.yaml"\n'))
+    repo.base = repo.commit()
+    repo.write("milestones.yaml", goal.replace("FUNCTIONAL", "PARTIAL"))
 
 
 # the files of evidence
@@ -466,6 +632,19 @@ def _(repo: Repository) -> None:
     repo.contract(("id: FALSIFY-SUM-002", "id: FALSIFY-SUM-001"))
 
 
+BYTECODE = r"__pycache__/helper\.\S+\.pyc: holds other code than \S+helper\.py: Python runs it"
+
+
+@cheat("plant bytecode that says it need not be checked, in place of the source", FALSIFY, BYTECODE)
+def _(repo: Repository) -> None:
+    repo.plant_bytecode(py_compile.PycInvalidationMode.UNCHECKED_HASH)
+
+
+@cheat("plant bytecode with the size and the time of the source", FALSIFY, BYTECODE)
+def _(repo: Repository) -> None:
+    repo.plant_bytecode(py_compile.PycInvalidationMode.TIMESTAMP)
+
+
 @cheat("take the code out of what counts as first-party", FALSIFY, r"the digest of attacks does not cover it")
 def _(repo: Repository) -> None:
     repo.change("pyproject.toml", ('"helper", ', ""))
@@ -481,6 +660,95 @@ def _(repo: Repository) -> None:
     )
 
 
+LEFT_OUT = (
+    r"1 of 9 trials {}: contracts/sum-v1.yaml::FALSIFY-SUM-001\[live-tiny\]\n[^\0]*FAILED: --falsify-strict demands"
+)
+TRIAL = "contracts/sum-v1.yaml::FALSIFY-SUM-001[live-tiny]"
+
+
+@cheat("deselect the trial that fails, in addopts", STRICT, LEFT_OUT.format(r"deselected \(by --deselect \S+\)"))
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", f"[pytest]\naddopts = --deselect {TRIAL}\n")
+
+
+@cheat("choose the trials that hold, in addopts", STRICT, LEFT_OUT.format(r"deselected \(by -k 'not live-tiny.*'\)"))
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", '[pytest]\naddopts = -k "not live-tiny or no_modulus or wrong_modulus"\n')
+
+
+@cheat(
+    "let a conftest drop the trial that fails", STRICT, LEFT_OUT.format(r"taken out by a hook of a plugin or a conf\S+")
+)
+def _(repo: Repository) -> None:
+    hook = (
+        "def pytest_collection_modifyitems(items):\n    items[:] = [i for i in items if not i.name.endswith('tiny]')]\n"
+    )
+    repo.write("conftest.py", hook)
+
+
+@cheat("let a conftest make the trial that fails itself", STRICT, LEFT_OUT.format(r"never tried \(.*\)"))
+def _(repo: Repository) -> None:
+    hook = "def pytest_runtest_protocol(item):\n    return True if item.name.endswith('tiny]') else None\n"
+    repo.write("conftest.py", hook)
+
+
+@cheat("let a conftest put another function in the place of the trial", STRICT, LEFT_OUT.format(r"never tried \(.*\)"))
+def _(repo: Repository) -> None:
+    hook = "def pytest_runtest_setup(item):\n    if item.name.endswith('tiny]'):\n        item.runtest = lambda: None\n"
+    repo.write("conftest.py", hook)
+
+
+@cheat(
+    "name the trials that hold in addopts", STRICT, r"8 of 9 trials not named by the arguments: .*\n.*--falsify-strict"
+)
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", f"[pytest]\naddopts = {TRIAL}\n")
+
+
+@cheat(
+    "ignore the contract that fails", STRICT, r"1 contract not collected \(.*\): contracts/bad-v1.yaml\n.*--falsify-str"
+)
+def _(repo: Repository) -> None:
+    text = (repo.path / "contracts/sum-v1.yaml").read_text()
+    repo.write("contracts/bad-v1.yaml", text.replace("FALSIFY-SUM", "FALSIFY-BAD").replace("OBL-1", "BAD-1"))
+    repo.write("conftest.py", 'collect_ignore_glob = ["contracts/bad*"]\n')
+
+
+@cheat(
+    "take the trial that fails out of the run that records", CHECK, r"SUM-001 states FUNCTIONAL, earned PARTIAL_ALGO"
+)
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", f"[pytest]\naddopts = --deselect {TRIAL}\n")
+    repo.change("helper.py", ("'251'", "'251' "))
+    repo.record()
+
+
+def forge_the_index(repo: Repository) -> None:
+    """An edited record, and an index in the user's cache that says it was read as it was before."""
+    home = "sum-v1/FALSIFY-SUM-002"
+    path = repo.folder / repo.place("FALSIFY-SUM-002[algorithm]")
+    shelf = repo.evidence().shelves[home]
+    path.write_bytes(path.read_bytes().replace(b'"comparisons":2', b'"comparisons":9'))
+    about = [(file.name, file.stat()) for file in sorted(path.parent.iterdir())]
+    stamps = tuple((name, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino) for name, at in about)
+    index = open_index(repo.folder)
+    assert index
+    index.entries[home] = (_stamp(stamps), _checksum(shelf.facts, shelf.records), shelf.facts, shelf.records)
+    index.changed = True
+    index.save({home: stamps})
+    assert main(["status"]) == 0, "the index is believed where nobody judges by it"
+
+
+@cheat("forge the index in the user's cache", CHECK, r"was changed after it was written: its bytes have sha256")
+def _(repo: Repository) -> None:
+    forge_the_index(repo)
+
+
+@cheat("forge the index, and promote", ("promote",), r"was changed after it was written: its bytes have sha256")
+def _(repo: Repository) -> None:
+    forge_the_index(repo)
+
+
 @cheat("let a run say that a failed record passed", VERIFY, r"says of .* that it passed, and it failed")
 def _(repo: Repository) -> None:
     repo.break_and_record()
@@ -491,6 +759,12 @@ def _(repo: Repository) -> None:
 def _(repo: Repository) -> None:
     repo.record()
     repo.replace_run(repo.head()[0], time="2001-01-01T00:00:00Z")
+
+
+@cheat("date a run in the future", GATE, r"GATE-EVIDENCE: is dated 2099-01-01T00:00:00Z, ahead of this machine's clock")
+def _(repo: Repository) -> None:
+    repo.record()
+    repo.replace_run(repo.head()[0], time="2099-01-01T00:00:00Z")
 
 
 @cheat("reuse the id of a run", VERIFY, r"reuses the id \w+ of run")
@@ -542,6 +816,7 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Reposito
     for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(pytester.path)
+    monkeypatch.setenv("PV_CACHE_DIR", f"{pytester.path}-cache")
     return Repository(pytester)
 
 

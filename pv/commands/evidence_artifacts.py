@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from pv.evidence.artifacts import Artifact
     from pv.evidence.store import Store
 
-WORDS = "List the artifacts that records name: digest, size, where they lie, and whether they do."
+WORDS = "List the artifacts that records name, and compare their sizes; exit 1 if one is missing or differs."
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--verify", action="store_true", help="read each and compare its sha256; exit 1 if one differs")
+    parser.add_argument("--verify", action="store_true", help="read each and compare its sha256 too")
     parser.add_argument("--fetch", metavar="DIGEST", help="bring one to --output, by 8 digits of its digest or more")
     parser.add_argument("--output", metavar="FILE", help="with --fetch: where to; a file of that name is replaced")
 
@@ -49,10 +49,9 @@ def run(args: argparse.Namespace) -> int:
         where = store.shown(one.digest) if store else "no store is named"
         print(printable(f"{one.digest} {one.size} {where} {state} ({one.test} {one.name})"))
     told = ", ".join(f"{number} {state}" for state, number in counts.items() if state != "not kept" or number)
-    print(f"artifacts {len(artifacts)} of {len(evidence.facts)} records: {told}")
-    if not args.verify:
-        return 0
-    if not artifacts:
+    unread = "; only sizes were compared (--verify reads them)" if counts["present"] and not args.verify else ""
+    print(f"artifacts {len(artifacts)} of {len(evidence.facts)} records: {told}{unread}")
+    if args.verify and not artifacts:
         print("pv: nothing was verified: no record names an artifact", file=sys.stderr)
         return 2
     return 1 if wrong or counts["missing"] or counts["different"] else 0

@@ -51,7 +51,7 @@ def _ledger(form: str) -> tuple[str, int]:
     from pv.config import find
     from pv.status import survey
 
-    found = survey(find(Path.cwd()))
+    found = survey(find(Path.cwd()), remember=True)
     if not found.contracts:
         print("pv: nothing was measured: there is no contract", file=sys.stderr)
     says = {"text": ledger.as_text, "json": ledger.as_json, "markdown": ledger.as_markdown}[form]

@@ -18,7 +18,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="take this binding registry, and none that lies among the contracts",
     )
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="store_true",
+        help="import the falsifiers too, each module in a process of its own: this runs code that the contracts name",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    return validate.run(args, lint=True, bindings=args.binding)
+    return validate.run(args, lint=True, bindings=args.binding, imports=args.imports)

@@ -5,9 +5,7 @@ differently, 2 if the trial could not be made.
 """
 
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 
@@ -16,16 +14,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    before = os.environ.get("NUMBA_CACHE_DIR")
-    with tempfile.TemporaryDirectory(prefix="pv-numba-") as folder:
-        os.environ["NUMBA_CACHE_DIR"] = folder  # as in a recording run: its cache misses a change in another file
-        try:
-            return _run(args)
-        finally:
-            if before is None:
-                del os.environ["NUMBA_CACHE_DIR"]
-            else:
-                os.environ["NUMBA_CACHE_DIR"] = before
+    from pv.compiled import empty_cache
+
+    restore = empty_cache()  # as in a recording run
+    try:
+        return _run(args)
+    finally:
+        restore()
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -39,7 +34,7 @@ def _run(args: argparse.Namespace) -> int:
     config = find(Path.cwd())
     if path.exists() and not path.resolve().is_relative_to(config.root.resolve()):
         config = find(path)  # of another project
-    evidence = read(config.evidence)
+    evidence = read(config.evidence, remember=False)
     place, record = chosen(evidence, args.evidence)
     print(printable(f"{record.contract}::{trial_name(record)}: {record.outcome}, seed {record.seed}"), flush=True)
     done = replay(record, config, evidence, place)

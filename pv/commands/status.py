@@ -17,7 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="exit 1 if a contract states more than it has earned, or evidence is damaged",
+        help="exit 1 if a contract states more than it has earned, or evidence is damaged; reads every file of "
+        "evidence, where the table alone believes the index in the user's cache",
     )
 
 
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     paths = named(args.paths)
     project = report.project_of(paths, Path.cwd())
     require(*content_around(project.root))
-    found = report.survey(project, paths)
+    found = report.survey(project, paths, remember=not args.check)
     if is_terminal() and not args.json:
         from pv import terminal
 

@@ -58,8 +58,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help="measure again what was measured before, keep nothing")
 
 
-def run(args: argparse.Namespace, *, lint: bool = False, bindings: Path | None = None) -> int:
-    """Exit code of `pv validate` and, with `lint`, of `pv lint`; `bindings` as of pv.validate.validate."""
+def run(args: argparse.Namespace, *, lint: bool = False, bindings: Path | None = None, imports: bool = False) -> int:
+    """Exit code of `pv validate` and, with `lint`, of `pv lint`; the rest as of pv.validate.validate."""
     from pv.cache import open_cache  # before all the rest: it digests what will be run
 
     cache = None if args.no_cache else open_cache()
@@ -87,6 +87,7 @@ def run(args: argparse.Namespace, *, lint: bool = False, bindings: Path | None =
                 given=given,
                 jobs=args.jobs,
                 cache=cache,
+                imports=imports,
             )
 
     gc.freeze()  # what is loaded by now stays: the collector need not look at it again for each file

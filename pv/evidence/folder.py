@@ -120,11 +120,9 @@ def read(folder: Path, *, remember: bool = True, trusted: Sequence[Path] = ()) -
     broken = [Problem(path=str(folder / problem.path), why=problem.why) for problem in found.problems]
     signed = judged(folder, [name for name, *_ in signatures], found.runs, trusted)
     notes = [f"{place} was left by a run that was interrupted: recording again completes it" for place in unfinished]
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    ahead = [digest for digest, run in found.runs.items() if run.time > tomorrow]
-    if ahead:
-        more = f", and {len(ahead) - 1} more" if ahead[1:] else ""
-        notes.append(f"{run_path(ahead[0])} is dated {found.runs[ahead[0]].time}, ahead of this machine's clock{more}")
+    if late := ahead(found.runs):
+        more = f", and {len(late) - 1} more" if late[1:] else ""
+        notes.append(f"{run_path(late[0])} is dated {found.runs[late[0]].time}, ahead of this machine's clock{more}")
     if trusted:
         unsigned = "released it, and no trusted key signed that"
         broken += [
@@ -143,6 +141,16 @@ def read(folder: Path, *, remember: bool = True, trusted: Sequence[Path] = ()) -
         notes=(*notes, *signed.notes),
         believed=signed.believed,
     )
+
+
+def ahead(runs: Mapping[str, Run]) -> list[str]:
+    """The runs that are dated later than this machine's clock, and a day: one of the two clocks is wrong.
+
+    No level rests on a time, so nothing is lost by believing such a run, and all evidence would be by not believing it
+    where the clock that is wrong is this one.
+    """
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return [digest for digest, run in runs.items() if run.time > tomorrow]
 
 
 def _homes(folder: Path, problems: list[Problem]) -> Iterator[tuple[str, Stamps]]:

@@ -3,7 +3,7 @@
 An entry is believed if the same sources of pv wrote it, its checksum is right, and no file of the test's folder has
 another size, inode, or time of modification or change than it had: what git believes of its own index. A folder that
 was written to within the last seconds is not remembered, since an edit within one tick of the clock would not show.
-`pv evidence verify` never asks here.
+Whoever can write into the cache can forge it: only the tables of `pv status` and `pv ledger` ask here, no verdict does.
 """
 
 import contextlib

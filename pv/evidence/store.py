@@ -2,9 +2,9 @@
 
     <store>/sha256/<first two digits>/<sha256 of the bytes>
 
-What lies there under its digest with its size is never sent again, and what is read from there is believed by its
-digest alone. Where a file system can rename, bytes arrive under another name first; an object store shows an object
-only when it is whole.
+What lies there under its digest is read before it is kept, and replaced if it is damaged: what is read from there is
+believed by its digest alone. Where a file system can rename, bytes arrive under another name first; an object store
+shows an object only when it is whole.
 """
 
 import contextlib
@@ -64,9 +64,16 @@ def size_in(store: Store, digest: str) -> int | None:
 
 
 def put(store: Store, digest: str, source: Path) -> bool:
-    """Send a file to the store under its digest; False if it is there already. PvError where it does not arrive."""
+    """Send a file to the store under its digest; False if it is there already, whole.
+
+    PvError for a file that does not have that digest, and where it does not arrive.
+    """
     size = source.stat().st_size
-    if size_in(store, digest) == size:
+    with source.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != digest:
+        raise PvError(f"has sha256 {found[:12]}.., not {digest[:12]}..", where=str(source))
+    if size_in(store, digest) == size and digest_in(store, digest) == digest:
         return False
     target = store.path(digest)
     with _asking(store, digest):

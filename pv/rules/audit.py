@@ -1,4 +1,4 @@
-"""Rules of `pv lint` about what a contract claims and what is linked to it, under the public tool's ids.
+"""Rules about what a contract claims and what is linked to it, under the public tool's ids; most are of `pv lint`.
 
 The public tool counts entries; here everything is linked by name: an obligation is tested if a test names its id or
 states its property, not if there are as many tests as obligations.
@@ -10,7 +10,7 @@ from typing import Any
 
 from pv.contract import Contract, Entry, FalsificationTest
 from pv.facts import iso_date
-from pv.findings import NOTE, WARNING, Hit, called, rule
+from pv.findings import NOTE, WARNING, Hit, called, rule, some_of
 from pv.shapes import nearest
 
 CLAIMS = ("equations", "proof_obligations", "kani_harnesses", "type_invariants")
@@ -22,6 +22,11 @@ UNREAD_TESTS = re.compile(r"falsifications?|falsification_(conditions|tests_\w+)
 EXACT = re.compile(
     r"\b(bit|bits|bitwise|byte|bytes|exact|exactly|identical|identically|integers?)\b|\bsame (bits|bytes|value)", re.I
 )
+APPROXIMATE = re.compile(r"[≈≅≃]|~=|\b(approximate(ly)?|approx|almost|nearly|roughly|close to|up to rounding)\b", re.I)
+DISTANCE = re.compile(
+    r"[<≤] *[\d.]|\b(within|than|below|most|under) +[\d.]|± *[\d.]|\d+(\.\d+)?e[-−]?\d|10\^[-−{]|\bulps?\b", re.I
+)
+"""What holds approximately, and how far that may go."""
 
 
 def obligations(contract: Contract) -> list[Entry]:
@@ -85,6 +90,15 @@ def unstated(contract: Contract) -> Iterator[Hit]:
         yield Hit(("equations",), what, "proof_obligations: what must hold of each equation, one by one, with an id")
 
 
+@rule("PV-REQ-002", NOTE, "a contract with obligations or tests has equations that these are about", lint=True)
+def about_nothing(contract: Contract) -> Iterator[Hit]:
+    given = [key for key in ("proof_obligations", "falsification_tests") if contract.root.raw.get(key)]
+    asked = contract.kind == "kernel"  # by SCHEMA-003
+    if given and not asked and not contract.root.raw.get("equations"):
+        hint = "equations: what holds, by name, for tests to bind to"
+        yield Hit(("equations",), f"the contract has {given[0]} and no equations", hint)
+
+
 @rule("PV-AUD-001", WARNING, "each proof obligation has a test that names its id or states its property", lint=True)
 def untested_obligations(contract: Contract) -> Iterator[Hit]:
     if not contract.tests or _links(contract):
@@ -92,7 +106,7 @@ def untested_obligations(contract: Contract) -> Iterator[Hit]:
     stated, tests = obligations(contract), tests_by_name(contract)
     lost = [entry for entry in stated if not tests_of(entry, tests)]
     if lost:
-        shown = ", ".join(map(label, lost[:3])) + (", .." if len(lost) > 3 else "")
+        shown = some_of([label(entry) for entry in lost])
         what = f"no test names {len(lost)} of {len(stated)} proof obligations: {shown}"
         hint = "give each an id, and list it under `obligations` of the test that tries to break it"
         yield Hit(lost[0].at("property"), what, hint)
@@ -113,31 +127,42 @@ def unused_ids(contract: Contract) -> Iterator[Hit]:
             yield Hit(entry.at("id"), what, f"obligations: [{entry.text('id')}]")
 
 
-@rule("PV-AUD-004", WARNING, "an equation says where it holds: it has a domain", lint=True)
+@rule("PV-AUD-004", WARNING, "an equation says where it holds: it has a domain")
 def boundless(contract: Contract) -> Iterator[Hit]:
     stated = list(contract.equation_entries())
     lost = [(name, entry) for name, entry in stated if _without(entry, "domain")]
     hint = "domain: for which inputs it is promised, edge cases included"
     if len(lost) > 1 and len(lost) == len(stated):  # none was ever meant to have one
-        shown = ", ".join(repr(name) for name, _ in lost[:3]) + (", .." if len(lost) > 3 else "")
-        what = f"{len(lost)} of {len(stated)} equations have no domain: {shown}"
+        what = f"{len(lost)} of {len(stated)} equations have no domain: {some_of([repr(name) for name, _ in lost])}"
         yield Hit(lost[0][1].at("domain"), what, hint)
         return
     for name, entry in lost:
         yield Hit(entry.at("domain"), f"equation {name!r} has no domain", hint)
 
 
-@rule("PV-AUD-005", NOTE, "an equivalence states a tolerance, or that it is exact", lint=True)
+@rule("PV-AUD-005", WARNING, "what holds to some distance says to which: a tolerance, a number, or exactly", lint=True)
 def unmeasured(contract: Contract) -> Iterator[Hit]:
-    stated = [entry for entry in obligations(contract) if entry.text("type") == "equivalence"]
+    stated = obligations(contract)
     untold = [entry for entry in stated if entry.raw.get("tolerance") is None]
     tests = tests_by_name(contract) if untold else {}
     for entry in untold:
-        its = tests_of(entry, tests)
-        said = [entry.text("property"), entry.text("formal"), *(test.prediction for test in its)]
-        if not any(EXACT.search(text) for text in said) and not any(test.tolerance for test in its):
+        its, said = tests_of(entry, tests), [entry.text("property"), entry.text("formal")]
+        if any(test.tolerance for test in its):
+            continue
+        predicted = [*said, *(test.prediction for test in its)]
+        others = [other for other in stated if other is not entry and other.text("type") == entry.text("type")]
+        if any(APPROXIMATE.search(text) for text in said) and not any(DISTANCE.search(text) for text in predicted):
+            what = f"{label(entry)} holds approximately, without a tolerance"
+        elif any(EXACT.search(text) for text in predicted):
+            continue
+        elif entry.text("type") == "equivalence":
             what = f"{label(entry)} is an equivalence without a tolerance"
-            yield Hit(entry.at("property"), what, "tolerance: 0.0 if every bit must be equal")
+        elif len(others) > 1 and all(other.raw.get("tolerance") is not None for other in others):
+            kind = entry.text("type") or "no type"
+            what = f"{label(entry)} has no tolerance, unlike all {len(others)} others of type {kind}"
+        else:
+            continue
+        yield Hit(entry.at("property"), what, "tolerance: 0.0 if every bit must be equal")
 
 
 @rule("PV-VAL-003", WARNING, "metadata.created, where it is given, is a date", lint=True)

@@ -4,6 +4,7 @@ Such a key is no error: contracts carry keys for other tools. But what stands un
 who believes otherwise has to be told.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,7 +124,7 @@ def _strays(contract: Contract) -> Iterator[Stray]:
         names = [name for name in unread if (*here.place, name) not in reported]
         if not names:
             continue
-        ours = _ours(here)
+        ours = _ours(here) or (not here.place and contract.ours)
         known = tuple(
             word
             for word, key in here.record.spelt.items()
@@ -156,7 +157,31 @@ def _meant(stray: Stray) -> str:
         ]
         if homes:
             return f"it is read {_in(homes)}: look at the indentation"
-    return f"did you mean {meant!r}?" if meant and meant not in here.value else ""
+    if meant in here.value:  # a second one of its name is meant as such if it is numbered
+        return "" if name.rstrip("_0123456789") == meant else f"did you mean {meant!r}, which stands here too?"
+    meant = meant or _section_with_a_word_of(stray)
+    return f"did you mean {meant!r}?" if meant else ""
+
+
+def _section_with_a_word_of(stray: Stray) -> str:
+    """The section that a contract lacks and a key at its top has a word of, and the form: tests, qa_gate_old."""
+    name, here = stray.name, stray.nodes[-1]
+    if here.place:
+        return ""
+    words = set(re.split(r"[\W_]+", name[:100].lower()))
+    lacking = [word for word in stray.known if word not in here.value and words & set(word.split("_"))]
+    return next((word for word in lacking if _has_form(here.value[name], here.record.spelt[word].shape)), "")
+
+
+def _has_form(value: Any, shape: Shape) -> bool:
+    """Whether a value, which is not empty, could stand where this shape is asked for, as far as its keys go."""
+    if isinstance(shape, Record):
+        return isinstance(value, dict) and not shape.spelt.keys().isdisjoint(value)
+    if isinstance(shape, ListOf | Named) and isinstance(value, list):
+        return any(_has_form(item, inner(shape)) for item in value)
+    if isinstance(shape, MapOf | Named) and isinstance(value, dict):
+        return any(_has_form(item, inner(shape)) or isinstance(inner(shape), str) for item in value.values())
+    return False
 
 
 def _reads(record: Record, name: str, kind: str) -> bool:

@@ -59,7 +59,12 @@ def rows(contract: Contract) -> Iterator[Hit]:
     missing = contract.root.raw.get("parity") is None if ledger is None else ledger.raw.get("rows") in (None, [])
     if contract.kind == "competitive-parity" and missing:
         hint = "parity: {rows: [{entry_point: .., competitor: .., competitor_version: .., verdict: .., ..}]}"
-        yield Hit(("parity", "rows"), "the ledger has no rows", hint)
+        what = (
+            "the ledger has no rows"
+            if ledger is not None
+            else "the contract has no parity, so no ledger of comparisons"
+        )
+        yield Hit(("parity", "rows"), what, hint)
 
 
 @rule("PARITY-002", ERROR, "a row has an entry point of its own, in printable ASCII")

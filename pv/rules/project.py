@@ -1,14 +1,14 @@
 """Rules about a contract and the project around it: what runs, on which models, and what the evidence is worth.
 
-Nothing is imported and no falsifier is run. A contract that lies in no project (a copy in a temporary folder, say) is
-not held to what is not there: one note says what was not looked at.
+No falsifier is run, and nothing is imported but by PV-RUN-011, which `pv lint --import` asks. A contract that lies in
+no project (a copy in a temporary folder, say) is not held to what is not there: one note says what was not looked at.
 """
 
 from collections.abc import Iterator
 
 from pv.contract import TARGET, Contract, FalsificationTest
 from pv.errors import PvError
-from pv.findings import ERROR, NOTE, Hit, project_rule
+from pv.findings import ERROR, NOTE, WARNING, Hit, project_rule
 from pv.places import shown
 from pv.project import Project
 from pv.rules.own import hit_in, items
@@ -71,7 +71,8 @@ def mutants_exist(contract: Contract, project: Project) -> Iterator[Hit]:
 def cannot_be_told(contract: Contract, project: Project) -> Iterator[Hit]:
     from pv import resolve
 
-    for test, role, module, name in _falsifiers(contract, project):
+    named = () if project.imports else _falsifiers(contract, project)  # else PV-RUN-011 finds out
+    for test, role, module, name in named:
         try:
             found = project.sources.meaning(module, name)
         except PvError:
@@ -79,7 +80,7 @@ def cannot_be_told(contract: Contract, project: Project) -> Iterator[Hit]:
         if found.kind == resolve.UNKNOWN:
             what = f"whether {module}:{name} is a function cannot be told without importing it: {found.why}"
             yield hit_in(test, "falsifiers", what, "", role)
-    for test, index, mutant, module in _planted(contract, project):
+    for test, index, mutant, module in () if project.imports else _planted(contract, project):
         try:
             found = project.sources.meaning(module, mutant)
         except PvError:
@@ -104,6 +105,61 @@ def _planted(contract: Contract, project: Project) -> Iterator[tuple[Falsificati
         for index, mutant in items(test, "mutants"):
             for module in its:
                 yield test, index, mutant, module
+
+
+@project_rule("PV-RUN-010", WARNING, "falsifiers and mutants that are there are written", lint=True)
+def written(contract: Contract, project: Project) -> Iterator[Hit]:
+    for test, role, module, name in _falsifiers(contract, project):
+        if project.sources.unwritten(module, name):
+            hint = "until it tries to break the promise, its trial is an error and covers nothing"
+            yield hit_in(test, "falsifiers", f"{module}:{name} is not written yet", hint, role)
+    for test, index, mutant, module in _planted(contract, project):
+        if project.sources.unwritten(module, mutant):
+            hint = "until it plants its defect, nothing shows that the falsifier would notice one"
+            yield hit_in(test, "mutants", f"{module}:{mutant} is not written yet", hint, index)
+
+
+@project_rule(
+    "PV-RUN-011", ERROR, "falsifiers and mutants are there once their modules are imported", lint=True, imports=True
+)
+def imported(contract: Contract, project: Project) -> Iterator[Hit]:
+    """What PV-RUN-007 and PV-RUN-008 can tell without importing is told by them."""
+    from pv import resolve
+
+    if not project.imports:
+        return
+    named = [each for each in _falsifiers(contract, project) if _may_be(project, *each[2:], resolve.FUNCTION)]
+    planted = [each for each in _planted(contract, project) if _may_be(project, each[3], each[2], resolve.MUTANT)]
+    names: dict[str, set[str]] = {}
+    for _, _, module, name in (*named, *((test, index, module, name) for test, index, name, module in planted)):
+        names.setdefault(module, set()).add(name)
+    found = {module: project.imported(module, frozenset(its)) for module, its in names.items()}
+    for test, role, module, name in named:
+        if failure := found[module].failure:
+            hint = "what is imported runs as for a trial: mend it until python can import it"
+            yield hit_in(test, "falsifiers", f"{module} {failure}", hint, role)
+            continue
+        meaning = found[module].names[name]
+        if meaning.kind == resolve.MISSING:
+            yield hit_in(test, "falsifiers", f"no function {name!r} in {module}, once it is imported", "", role)
+        elif meaning.kind != resolve.FUNCTION:
+            what = meaning.why or "a mutant"
+            yield hit_in(test, "falsifiers", f"{module}:{name} is no falsifier but {what}", "", role)
+    for test, index, mutant, module in planted:
+        if not found[module].failure and found[module].names[mutant].kind != resolve.MUTANT:
+            what = f"{module}:{mutant} is no mutant, once it is imported"
+            yield hit_in(test, "mutants", what, "decorate it with @mutant of pv.trial", index)
+
+
+def _may_be(project: Project, module: str, name: str, wanted: str) -> bool:
+    """Whether a name may be what is wanted, as far as its text tells."""
+    from pv import resolve
+
+    try:
+        found = project.sources.meaning(module, name)
+    except PvError:
+        return False
+    return found.kind in (wanted, resolve.UNKNOWN) or (found.kind == resolve.FUNCTION and bool(found.why))
 
 
 @project_rule("PV-MODEL-001", ERROR, "a model is registered in the project")

@@ -8,7 +8,7 @@ evidence are another matter: pv.levels.
 from collections.abc import Iterator
 
 from pv.contract import Contract, Entry
-from pv.findings import ERROR, NOTE, WARNING, Hit, rule
+from pv.findings import ERROR, NOTE, WARNING, Hit, rule, some_of
 from pv.rules.audit import label, obligations
 from pv.shapes import nearest
 
@@ -50,7 +50,7 @@ def missing(contract: Contract, grade: int) -> str:
 def partly_proved(contract: Contract) -> Iterator[Hit]:
     stated, left = obligations(contract), unproved(contract)
     if left and len(left) < len(stated):  # where harnesses name none at all, AUDIT-002 says it
-        shown = ", ".join(map(label, left[:3])) + (", .." if len(left) > 3 else "")
+        shown = some_of([label(entry) for entry in left])
         what = f"no kani harness names {len(left)} of {len(stated)} proof obligations: {shown}"
         yield Hit(left[0].at("property"), what)
 

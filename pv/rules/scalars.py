@@ -1,11 +1,14 @@
 """Rules about what YAML readers disagree on: pv reads YAML 1.2, many tools around it (PyYAML) YAML 1.1.
 
 Of scalars, those are looked at whose type matters, which are those of known keys. What PyYAML makes of them is asked of
-PyYAML. Merge keys and tags are refused by the reader (PV-YAML-001) where pv reads, and told here where nobody does.
+PyYAML. `pv validate` warns where a value decides something (a number, an id, a version, a level, a domain), `pv lint`
+notes it of text that people read. Merge keys and tags are refused by the reader (PV-YAML-001) where pv reads, and told
+here where nobody does.
 """
 
 import re
 from collections.abc import Iterator
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,11 +23,25 @@ from pv.yaml_loader import Document, Path
 WORD = r"[Yy]es|YES|[Nn]o|NO|[Oo]n|ON|[Oo]ff|OFF"
 NUMBER = r"[-+]?\.?[0-9][-+0-9._:xXoOa-fA-FTtZz]*"
 PLAIN = re.compile(rf"{WORD}|{NUMBER}")
-AGREED = r"-?(?:0|[1-9][0-9]{0,8})(?:\.(?:[0-9]|[0-9]{1,5}[1-9]))?|[0-9]{4}-[0-9]{2}-[0-9]{2}"
+DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+AGREED = rf"-?(?:0|[1-9][0-9]{{0,8}})(?:\.(?:[0-9]|[0-9]{{1,5}}[1-9]))?|{DATE}"
 END = r"[ \t]*(?:[,\]}:#\r\n]|$)"
 START = r"[:\-?,\[{\r\n'\"](?:[ \t]+|(?<![:\-?]))(?=[yYnNoO0-9.+-])"
 SUSPECT = re.compile(rf"{START}(?!(?:{AGREED}){END})(?:{WORD}|{NUMBER}){END}")
-"""Where a text has this nowhere, readers agree on all of it, and nobody has to look at its values."""
+DAY = re.compile(
+    DATE + "".join(rf"(?<!{key}: {'.' * 10})" for key in ("created", "updated", "date", "_on", "until")) + END
+)
+"""Where a text has these nowhere, readers agree on all that matters, and nobody has to look at its values."""
+
+
+DECIDING = frozenset(
+    (
+        *("id", "version", "domain", "codomain", "status", "kind", "type", "enforcement_level", "locked_level"),
+        *("binds_to", "obligations", "obligation", "falsifiers", "mutants", "models", "metric", "covers"),
+        *("depends_on", "applies_to", "applies_to_phase", "requires", "parent_contract", "links_to", "contract"),
+    )
+)
+"""Keys whose text, or each text in whose list, is compared, looked up or judged."""
 
 
 class _Scalar(NamedTuple):
@@ -36,21 +53,43 @@ class _Scalar(NamedTuple):
     source: str
     name: bool = False  # whether it is the key at that place
 
+    @property
+    def decides(self) -> bool:
+        """Whether something is looked up by it, or judged."""
+        if self.name:
+            return self.place[0] == "equations"  # tests bind to these by name
+        keys = [step for step in self.place if isinstance(step, str)]
+        return keys[-1] in DECIDING or keys[-2:-1] == ["falsifiers"]
+
 
 @rule("PV-YAML-003", NOTE, "text that other YAML readers take for something else stands in quotes", lint=True)
 def quoted(contract: Contract) -> Iterator[Hit]:
     for scalar in _scalars(contract.document):
-        if scalar.shape == "text" or isinstance(scalar.shape, Choice):
-            readings = (scalar.value, _read_by_1_1(scalar.source))
-            for reading in readings:
-                if not isinstance(reading, str) and str(reading).lower() != scalar.source.lower():
-                    what = f"the name {scalar.source}" if scalar.name else f"{named(scalar.place)}: {scalar.source}"
-                    hint = f'write "{scalar.source}"'
-                    yield Hit(scalar.place, f"{what} without quotes is {_shown(reading)} to other YAML readers", hint)
-                    break
+        if not scalar.decides:
+            yield from _misread(scalar, scalar.value, _read_by_1_1(scalar.source))
 
 
-@rule("PV-YAML-004", WARNING, "a number is the same to YAML 1.1 and to YAML 1.2", lint=True)
+@rule("PV-YAML-006", WARNING, "an id, a version, a level or a domain is text to every YAML reader, or stands in quotes")
+def quoted_where_it_decides(contract: Contract) -> Iterator[Hit]:
+    for scalar in _scalars(contract.document):
+        told = not isinstance(scalar.value, str) and scalar.place != ("metadata", "version")  # by PV-TYPE-005
+        if scalar.decides and not told:
+            yield from _misread(scalar, scalar.value, _read_by_1_1(scalar.source))
+
+
+def _misread(scalar: _Scalar, *readings: Any) -> Iterator[Hit]:
+    """A hit for a text of which one of the readings is no text, and is not printed as it was written."""
+    if scalar.shape == "text" or isinstance(scalar.shape, Choice):
+        for reading in readings:
+            dated = scalar.decides and isinstance(reading, date)  # a day prints as it was written, and is no text
+            if not isinstance(reading, str) and (dated or str(reading).lower() != scalar.source.lower()):
+                what = f"the name {scalar.source}" if scalar.name else f"{named(scalar.place)}: {scalar.source}"
+                hint = f'write "{scalar.source}"'
+                yield Hit(scalar.place, f"{what} without quotes is {_shown(reading)} to other YAML readers", hint)
+                break
+
+
+@rule("PV-YAML-004", WARNING, "a number is the same to YAML 1.1 and to YAML 1.2")
 def same_number(contract: Contract) -> Iterator[Hit]:
     for scalar in _scalars(contract.document):
         if scalar.shape in ("a number", "a whole number") and type(scalar.value) in (int, float):
@@ -71,7 +110,7 @@ def odd_yaml(contract: Contract) -> Iterator[Hit]:
 
 @lru_cache(maxsize=1)  # asked by one rule after the other, about one document
 def _scalars(document: Document) -> tuple[_Scalar, ...]:
-    if not SUSPECT.search(document.text):
+    if not (SUSPECT.search(document.text) or DAY.search(document.text)):
         return ()
     return tuple(_in_value(document, document.value, CONTRACT, ()))
 
@@ -79,7 +118,8 @@ def _scalars(document: Document) -> tuple[_Scalar, ...]:
 def _in_value(document: Document, value: Any, shape: Shape, place: Path) -> Iterator[_Scalar]:
     """The plain scalars that readers may disagree on; what has another shape than it must is PV-TYPE-001's."""
     if isinstance(shape, str | Choice):
-        if (source := _plain(document, place)) is not None:
+        doubted = not isinstance(value, str) or PLAIN.fullmatch(value)  # what is plain is written as it is read
+        if doubted and (source := _plain(document, place)) is not None:
             yield _Scalar(place, shape, value, source)
     elif isinstance(shape, Record) and isinstance(value, dict):
         for word, item in value.items():
@@ -125,7 +165,9 @@ def _shown(reading: Any) -> str:
         return str(reading).lower()
     if isinstance(reading, str):
         return "text"
-    return f"the number {reading}" if isinstance(reading, int | float) else f"the time {reading}"
+    if isinstance(reading, int | float):
+        return f"the number {reading}"
+    return f"the {'time' if isinstance(reading, datetime) else 'date'} {reading}"
 
 
 def _unambiguous(number: float) -> str:

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pv.contract import Contract, Entry, FalsificationTest
-from pv.findings import NOTE, WARNING, Hit, rule
+from pv.findings import NOTE, WARNING, Hit, rule, some_of
 from pv.rules.audit import label
 
 MEASURABLE = re.compile(
@@ -52,16 +53,24 @@ def vague_predictions(contract: Contract) -> Iterator[Hit]:
             yield Hit(test.entry.at("prediction"), f"{_called(test)} predicts nothing that can be measured", hint)
 
 
-@rule("PV-STYLE-002", NOTE, "a test names what runs it: falsifiers, a command, or the name of a test", lint=True)
+@rule("PV-STYLE-002", WARNING, "a test names what runs it: falsifiers, a command, or the name of a test", lint=True)
 def prose_for_tests(contract: Contract) -> Iterator[Hit]:
-    for test in contract.tests:
-        if test.ours or isinstance(test.raw.get(test.entry.key("test")), list | dict):
-            continue
-        if not runs(test.test):
-            what = "describes its test, and names nothing that runs" if test.test.strip() else "has no test"
-            yield Hit(
-                test.entry.at("test"), f"{_called(test)} {what}", "falsifiers: {algorithm: package.module:function}"
-            )
+    idle = [test for test in contract.tests if not (isinstance(_written(test), list | dict) or runs(test.test))]
+    foreign = [test for test in contract.tests if not test.ours]
+    prose = [test for test in idle if not test.ours]
+    hint = "falsifiers: {algorithm: package.module:function}"
+    if len(prose) > 3 or len(prose) == len(foreign) > 1:  # as in most public contracts, where few were meant to run
+        shown = some_of([_called(test) for test in prose])
+        what = f"{len(prose)} of {len(foreign)} tests name nothing that runs: {shown}"
+        yield Hit(prose[0].entry.at("test"), what, hint)
+        prose = []
+    for test in prose:
+        what = "describes its test, and names nothing that runs" if test.test.strip() else "has no test"
+        yield Hit(test.entry.at("test"), f"{_called(test)} {what}", hint)
+    for test in idle:
+        if test.ours and test.test.strip():
+            what = f"{_called(test)} describes in `test` what its falsifiers run: who reads it cannot run it"
+            yield Hit(test.entry.at("test"), what, "test: a command, or leave it out: what runs is its falsifiers")
 
 
 @rule("PV-STYLE-003", WARNING, "the tolerance of an obligation has a reason, in the tolerance of its test", lint=True)
@@ -140,6 +149,10 @@ def outliers(entries: Iterable[Entry]) -> Iterator[tuple[Entry, str, int]]:
         match = parts[entry.place]
         if match is None or match[1] != prefix or len(match[2]) < width:
             yield entry, scheme, sum(len(n) >= width for n in numbers)
+
+
+def _written(test: FalsificationTest) -> Any:
+    return test.raw.get(test.entry.key("test"))
 
 
 def _tolerances(contract: Contract) -> Iterator[tuple[Entry, list[FalsificationTest]]]:

@@ -124,6 +124,34 @@ def due(document: Document, spot: Spot) -> bool:
     return spot.key.required or spot.key.asked != ""
 
 
+def lost_sections(source: Path, document: Document) -> Iterator[tuple[str, Damage]]:
+    """By its name, a section of the contract that is gone."""
+    for section in document.value:
+        extent = extent_of(document, (section,))
+        if section in CONTRACT.spelt and extent:
+            text = document.text[: extent[0]] + document.text[extent[1] :]
+            yield section, Damage("lost", section, source, text.encode())
+
+
+def misnamed_sections(source: Path, document: Document) -> Iterator[Damage]:
+    """A section of the contract under another name: a slip in each place, another number or case, or a part of it."""
+    for section in document.value:
+        start = key_index(document, (section,))
+        if section not in CONTRACT.spelt or not document.text.startswith(section, start):
+            continue
+        slips = [section[:at] + section[at + 1 :] for at in range(0, len(section), 3)]
+        slips += [
+            section[:at] + section[at + 1] + section[at] + section[at + 2 :] for at in range(1, len(section) - 1, 3)
+        ]
+        forms = [f"{section}s", section.title(), section.replace("_", "-"), section.replace("_", "")]
+        parts = [*section.split("_"), f"{section}_old", f"my_{section}"]
+        for word in dict.fromkeys([*slips, *forms, *parts]):
+            if word not in CONTRACT.spelt and not word.startswith(("-", " ")) and word:
+                text = document.text[:start] + word + document.text[start + len(section) :]
+                line = frozenset({line_at(text, start)})
+                yield Damage("misnamed", f"{section} -> {word}", source, text.encode(), line)
+
+
 def duplicated(source: Path, document: Document, rng: random.Random) -> Iterator[Damage]:
     """A key stands twice in its mapping."""
     for spot in spots(document):

@@ -114,6 +114,17 @@ def test_trials_are_planned_role_by_role_models_before_mutants(tmp_path):
     assert binding.planned[5] == Planned(role="live", falsifier="checks.sums:files", model="tiny", mutant="off_by_one")
     assert {name: model.sha256 for name, model in binding.models.items()} == {"tiny": TINY, "smol": SMOL}
     assert set(binding.code) == {"checks.sums:order", "checks.sums:files", "checks.sums:same_as_zlib"}
+    assert (set(binding.variables.values()), binding.document) == ({()}, None)
+
+
+def test_the_variables_of_the_whole_closure_and_the_document_that_a_claim_covers_are_bound(tmp_path):
+    text = "import checks.more\nPV_ENVIRONMENT = 'B', 'A'\n" + FILES["checks/sums.py"]
+    more = {"checks/sums.py": text, "checks/more.py": "PV_ENVIRONMENT = ['C', 'A']\n"}
+    covering = FILES["contracts/checksum-v1.yaml"].replace("  falsifiers:\n", "  covers: document\n  falsifiers:\n", 1)
+    config, contract = project(tmp_path, **more, **{"contracts/checksum-v1.yaml": covering})
+    binding = bind(contract, contract.tests[0], config)
+    assert set(binding.variables.values()) == {("A", "B", "C")}
+    assert binding.document == tmp_path / "contracts" / "checksum-v1.yaml"
 
 
 def test_the_order_of_roles_in_the_yaml_does_not_matter_to_the_plan(tmp_path):

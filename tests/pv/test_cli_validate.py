@@ -45,8 +45,8 @@ def test_a_bad_contract_is_rejected_with_place_rule_and_hint(capsys):
     code, lines = run(capsys, path)
     assert code == 1
     assert lines == [
-        f"{path}:21:3: error PV-LINK-001: FALSIFY-PREFIX-001: there is no equation 'length_prefx'",
-        "  21 |   binds_to: length_prefx",
+        f"{path}:22:3: error PV-LINK-001: FALSIFY-PREFIX-001: there is no equation 'length_prefx'",
+        "  22 |   binds_to: length_prefx",
         "     |   ^^^^^^^^^^^^^^^^^^^^^^",
         "  hint: did you mean 'length_prefix'?",
         "reject: 1 file: 0 accepted, 1 rejected; 1 error, 0 warnings; 1 test declared, 1 bound",
@@ -84,7 +84,7 @@ def test_json_has_its_documented_shape(capsys):
         "rule": "SCHEMA-012",
         "severity": "warning",
         "path": str(path),
-        "line": 17,
+        "line": 18,
         "column": 3,
         "message": "KANI-1 states no bound",
         "hint": "",

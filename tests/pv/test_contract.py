@@ -25,7 +25,7 @@ def test_a_test_of_ours_is_read_in_full():
     read = read_contract(GOOD / "bound-test.yaml")
     first = read.tests[0]
     assert (read.stem, read.kind, read.version) == ("bound-test", "schema", "2.3.0")
-    assert (first.id, first.index, first.line) == ("FALSIFY-PREFIX-001", 0, 29)
+    assert (first.id, first.index, first.line) == ("FALSIFY-PREFIX-001", 0, 30)
     assert first.rule == "the prefix is the length"
     assert first.prediction == "5 bytes of text become 9 bytes, the first four of which are 5, 0, 0, 0"
     assert first.if_fails == "the length is written in another byte order"
@@ -47,13 +47,13 @@ def test_a_test_of_ours_is_read_in_full():
         (True, True, "partial"),
         (False, False, "UNTESTED"),
     ]
-    assert [test.line for test in read.tests] == [29, 43, 54]
+    assert [test.line for test in read.tests] == [30, 44, 55]
 
 
 def test_equations_and_obligations_are_kept_as_read():
     read = read_contract(GOOD / "bound-test.yaml")
     assert list(read.equations) == ["length_prefix", "round_trip"]
-    assert read.equations["round_trip"] == {"formula": "read(write(s)) = s"}
+    assert read.equations["round_trip"] == {"formula": "read(write(s)) = s", "domain": "texts shorter than 2^32 bytes"}
     assert [entry["id"] for entry in read.obligations] == ["OBL-1", "OBL-2"]
 
 

@@ -10,6 +10,7 @@ from pv.config import find
 from pv.coverage import coverage, percent
 from pv.outcome import Outcome
 from pv.words import Level
+from tests.pv.rules.test_project import MODEL
 from tests.pv.test_binding import project as checksum_project
 from tests.pv.test_binding import recorded
 from tests.pv.test_obligations import CONTRACT, HEAD
@@ -130,7 +131,9 @@ def test_below_the_minimum_is_rejected_even_where_something_cannot_be_read(tmp_p
     assert err == f"pv: {tmp_path}/none.yaml: not measured: cannot be read: No such file or directory\n"
 
 
-FALSIFIERS = "import sums\ndef order(trial): pass\ndef files(trial): pass\ndef same_as_zlib(trial): pass\n"
+FALSIFIERS = (
+    "import sums\ndef order(trial): trial.equal(1, 1, 'a')\ndef files(trial): pass\ndef same_as_zlib(trial): pass\n"
+)
 
 
 def project(folder):
@@ -174,7 +177,7 @@ falsification_tests:
 )
 def test_a_test_that_cannot_be_run_covers_nothing(tmp_path, capsys, test, why):
     (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "a.py").write_text("def b(trial): ...\n")
+    (tmp_path / "a.py").write_text("def b(trial): trial.equal(1, 1, 'a')\n")
     path = tmp_path / "x-v1.yaml"
     path.write_text(RUNS.replace("RUN", "falsifiers: {algorithm: 'a:b'}"))
     assert run(capsys, path, "--min", "100")[0] == 0
@@ -190,7 +193,7 @@ def test_a_test_that_cannot_be_run_covers_nothing(tmp_path, capsys, test, why):
 def test_no_model_of_a_registry_that_cannot_be_used_covers_anything(tmp_path, capsys):
     (tmp_path / "pyproject.toml").write_text("[tool.pv]\nmodels = 'models.yaml'\n")
     (tmp_path / "models.yaml").write_text("[]")
-    (tmp_path / "a.py").write_text("def b(trial): ...\n")
+    (tmp_path / "a.py").write_text("def b(trial): trial.equal(1, 1, 'a')\n")
     text = RUNS.replace("RUN", "falsifiers: {live: 'a:b'}, models: [tiny]")
     test = text[text.index("- {id: T") :]
     text = text.replace("property: p}", "property: p}, {id: P, property: q}")
@@ -286,3 +289,48 @@ def test_of_two_equations_of_one_name_none_is_covered(tmp_path, capsys):
 def test_percentages_are_exact():
     assert percent([]) is None
     assert Fraction(200, 3) < Fraction("66.7")
+
+
+UNWRITTEN = [
+    "def b(trial): ...\n",
+    "def b(trial):\n    'Try it.'\n    pass\n",
+    "def b(trial):\n    'Try it.'\n    raise NotImplementedError('not written yet')\n    trial.equal(1, 1, 'a')\n",
+    "@mine\ndef b(trial): raise NotImplementedError\n",
+    "from c import b\n",
+]
+
+
+@pytest.mark.parametrize("source", UNWRITTEN)
+def test_a_falsifier_that_is_not_written_covers_nothing(tmp_path, capsys, source):
+    (tmp_path / "pyproject.toml").write_text("[tool.pv]\nfirst-party = ['a', 'c']\nmodels = 'models.yaml'\n")
+    (tmp_path / "models.yaml").write_text(f"tiny: {MODEL}")
+    (tmp_path / "a.py").write_text(source)
+    (tmp_path / "c.py").write_text("def b(trial): ...\ndef d(trial): trial.equal(1, 1, 'a')\n")
+    path = tmp_path / "x-v1.yaml"
+    path.write_text(RUNS.replace("RUN", "falsifiers: {algorithm: 'a:b'}"))
+    code, lines, err = run(capsys, path, "--min", "100")
+    assert (code, err) == (1, "")
+    assert "1 tested by id, 0 by text alone, 0 run; 1 uncovered; 0.0 % covered" in lines[1]
+    assert lines[3:5] == [
+        f"  {path}:3: O: the falsifiers of T are not written yet",
+        f"  {path}:2: equation e: the falsifiers of T are not written yet",
+    ]
+    for written in ("falsifiers: {algorithm: 'c:d'}", "falsifiers: {algorithm: 'a:b', live: 'c:d'}, models: [tiny]"):
+        path.write_text(RUNS.replace("RUN", written))
+        assert run(capsys, path, "--min", "100")[0] == 0
+
+
+def test_a_new_contract_is_bound_and_not_covered(tmp_path, capsys, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("[tool.pv]\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "x"]) == 0
+    capsys.readouterr()
+    code, lines, _ = run(capsys, "--min", "100")
+    assert code == 1
+    assert lines[3].endswith("OBL-X-001: the falsifiers of FALSIFY-X-001 are not written yet")
+    assert main(["coverage", "--json"]) == 0
+    (part,) = json.loads(capsys.readouterr().out)["contracts"]
+    (test,) = part["obligations"][0]["tests"]
+    assert (test["bound"], test["run"], part["percent"]) == (True, False, 0.0)
+    assert main(["obligations"]) == 0
+    assert "    FALSIFY-X-001 (line 20) its falsifiers are not written yet" in capsys.readouterr().out.splitlines()

@@ -4,12 +4,23 @@ from random import Random
 
 import pytest
 
-from pv.findings import RULES
+from pv.contract import make_contract
+from pv.diff_walk import changes
+from pv.findings import NOTE, RULES
 from pv.shapes import Key, ListOf, MapOf, Named, Record, Shape, inner
 from pv.validate import ACCEPT, DECLINE, REJECT, validate
 from pv.vocabulary import CONTRACT
 from pv.yaml_loader import load
-from tests.pv.damage import Damage, damages, dropped, due, readable, spots
+from tests.pv.damage import (
+    Damage,
+    damages,
+    dropped,
+    due,
+    lost_sections,
+    misnamed_sections,
+    readable,
+    spots,
+)
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("contracts", "examples/checksum/contracts", "tests/contracts/good")
@@ -78,6 +89,50 @@ def keys_of(shape: Shape, place: str) -> Iterator[tuple[str, Key]]:
 @pytest.mark.parametrize("damage", SLIPS, ids=named)
 def test_a_slip_is_found_in_its_line(damage, tmp_path):
     missed(damage, tmp_path)
+
+
+WITHOUT_TRACE = {
+    *("kernel_structure", "simd_dispatch", "enforcement", "type_invariants", "coq_spec", "stories", "evidence"),
+    *("changelog", "verification_summary"),
+}
+"""Sections that contracts of any kind do without, and nothing else of a contract has to be about."""
+CLAIMS = ("equations", "proof_obligations", "falsification_tests")
+LOST = [(source, section, damage) for source, document in DOCUMENTS.items()
+        for section, damage in lost_sections(source, document) if readable(damage)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "section", "damage"), LOST, ids=[named(damage) for *_, damage in LOST])
+def test_a_section_that_is_gone_is_named(source, section, damage, tmp_path):
+    before = {(rule, message) for _, rule, message in found(source.read_bytes(), source, tmp_path)}
+    new = [message for _, rule, message in found(damage.data, source, tmp_path) if (rule, message) not in before]
+    words = (section, section.replace("_", " ").removesuffix("s"))
+    if not any(word in message for word in words for message in new):
+        kernel = make_contract(source, DOCUMENTS[source]).kind == "kernel"
+        claims = [word for word in CLAIMS if DOCUMENTS[source].value.get(word)]
+        free = WITHOUT_TRACE if kernel else WITHOUT_TRACE | {"qa_gate", "kani_harnesses"}
+        empty = not DOCUMENTS[source].value[section]
+        assert empty or section in free or claims == [section], "nothing else of the contract is about it"
+    if DOCUMENTS[source].value[section] not in (None, [], {}):  # by who knows what was there before
+        old, now = (make_contract(source, load(data, "x.yaml")) for data in (source.read_bytes(), damage.data))
+        assert any(change.place.startswith(section) for change in changes(old, now))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_a_section_under_another_name_is_found_in_its_line_and_not_only_noted(source, tmp_path):
+    document = DOCUMENTS[source]
+    damages = [damage for damage in misnamed_sections(source, document) if readable(damage)]
+    assert damages
+    free = {"evidence"}  # of any form: what a word of it stands in may be anything
+    if not make_contract(source, document).ours:
+        free.add("changelog")  # which nobody reads there
+    file = tmp_path / source.name
+    for damage in damages:
+        section = damage.what.partition(" ")[0]
+        file.write_bytes(damage.data)
+        told = {at.severity for at in validate([file]).findings if at.line in damage.lines}
+        assert told, damage.what
+        if document.value[section] and section not in free:
+            assert told - {NOTE}, damage.what
 
 
 def missed(damage: Damage, tmp_path: Path) -> None:

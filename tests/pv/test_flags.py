@@ -54,6 +54,7 @@ DEMONSTRATIONS = {
     "lint --jobs": ("lint many --jobs 1", "lint many --jobs 2"),
     "lint --no-cache": ("lint more/good.yaml", "lint more/good.yaml --no-cache"),
     "lint --binding": ("lint more/good.yaml", "lint more/good.yaml --binding registry.yaml"),
+    "lint --import": ("lint made", "lint made --import"),
     "explain rule": ("explain", "explain SCHEMA-004"),
     "status paths": ("status", "status contracts/over-v1.yaml"),
     "status --json": ("status", "status --json"),
@@ -130,7 +131,9 @@ def material(tmp_path_factory):
         "known.json": '{"schema": "pv-baseline/1", "findings": [\n'
         '{"rule": "SCHEMA-001", "path": "more/good.yaml", "message": "mended", "count": 1}\n]}\n',
         "contracts/over-v1.yaml": over,
-        "trials/__init__.py": "",
+        "trials/__init__.py": "made = dict(a=len)['a']\n",
+        "made/x.yaml": GOOD + "falsification_tests:\n"
+        "- {id: T-1, rule: r, prediction: 1, if_fails: f, falsifiers: {algorithm: 'trials:made'}, mutants: []}\n",
         "goals.yaml": "- {id: M, title: t, tests: [{contract: checksum-v1, test: T-1, level: PARTIAL}]}\n",
         "before/pyproject.toml": "[tool.pv]\n",
         "before/contracts/checksum-v1.yaml": over,

@@ -29,7 +29,23 @@ PROMISE = (
     .replace("  rule: somebody", "  binds_to: other\n  rule: somebody")
     .replace("- id: OBL-1\n", "- id: OBL-1\n  type: bound\n  tolerance: 1.0e-6\n")
 )
-CODE = "import sums\n\n\ndef order(trial): ...\ndef files(trial): ...\ndef same_as_zlib(trial): ...\n"
+CODE = """\
+import sums
+from checks import helpers
+from pv.trial import mutant
+
+
+def order(trial): helpers.compare(trial, sums)
+def files(trial): ...
+def same_as_zlib(trial): ...
+@mutant
+def off_by_one(): yield from helpers.plant(1)
+@mutant
+def forgets_last():
+    "Forgets the last."
+    yield
+"""
+HELPERS = "def compare(trial, sums): ...\ndef plant(number): yield number\n"
 PAGE = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
 
 
@@ -45,7 +61,7 @@ def repository(tmp_path, monkeypatch):
     other = PROMISE.replace("T-", "O-").replace("  status: FUNCTIONAL\n", "")
     other = re.sub(r"  falsifiers:\n(    .*\n)+", "", other).replace("  mutants: [off_by_one, forgets_last]\n", "")
     other = other.replace("  models: [tiny, smol]\n", "")
-    write(here, {**FILES, "checks/sums.py": CODE, PLACE: PROMISE, OTHER: other})
+    write(here, {**FILES, "checks/sums.py": CODE, "checks/helpers.py": HELPERS, PLACE: PROMISE, OTHER: other})
     record(here)
     commit(here)
     run(here, "checkout", "-q", "-b", "work")
@@ -118,7 +134,21 @@ def less_promised(folder, **how):
     edit(folder, ("- id: T-2\n", "- id: T-3\n"), **how)
 
 
+def less_compared(folder, **how):
+    edit(folder, **how)
+    write(folder, {"sums.py": "def total(x): return sum(sorted(x))\n"})
+    record(folder, comparisons=1)
+
+
+def planted_otherwise(folder, **how):
+    edit(folder, **how)
+    write(folder, {"checks/helpers.py": HELPERS.replace("yield number", "yield 9")})
+    record(folder)
+
+
 LOSSES = {
+    "GATE-FEWER-COMPARISONS": (less_compared, "comparisons", "T-1"),
+    "GATE-CHANGED-MUTANT": (planted_otherwise, "defect", "T-1"),
     "GATE-DEMOTION": (lowered, "demotion", "T-1"),
     "GATE-TOLERANCE": (loosened, "tolerance", "T-1"),
     "GATE-LOST-MUTANT": (less_caught, "mutant", "T-1"),
@@ -179,6 +209,85 @@ def test_an_entry_of_the_base_accepts_nothing_more(repository):
     verdict = gate("main", repository)
     assert [found.id for found in verdict.findings] == ["GATE-DEMOTION", "GATE-VERSION"]
     assert "is an old one: it accepted an earlier loss" in verdict.findings[0].message
+
+
+# -- trials that are weakened under their old names -------------------------------------------------------------------
+
+
+def test_fewer_comparisons_are_told_by_trial(repository):
+    less_compared(repository)
+    (found,) = gate("main", repository).findings
+    assert found.message == (
+        "T-1 makes fewer comparisons than it did: algorithm 2 -> 1, algorithm!off_by_one 2 -> 1, "
+        "algorithm!forgets_last 2 -> 1, live-tiny 2 -> 1 and 7 more"
+    )
+
+
+def test_a_planted_defect_that_changed_is_told_with_its_place(repository):
+    planted_otherwise(repository)
+    verdict = gate("main", repository)
+    assert [found.message for found in verdict.findings] == [
+        "T-1: the planted defect off_by_one (checks/sums.py:10) was changed"
+    ]
+    assert verdict.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('    "Forgets the last."\n    yield\n', '\n    "Another docstring."\n    yield  # and a comment\n'),
+        ("def files(trial): ...\n", "def files(trial): ...\n\n\ndef unrelated(): ...\n"),
+        ("from checks import helpers\n", "import checks.helpers as helpers\n"),
+    ],
+)
+def test_a_defect_is_the_same_under_another_docstring_place_or_import(repository, old, new):
+    assert old in CODE
+    write(repository, {"checks/sums.py": CODE.replace(old, new)})
+    record(repository)
+    assert judged(repository, ACCEPT) == ([], [])
+
+
+def test_a_defect_that_the_text_does_not_show_counts_as_changed_with_the_code(repository):
+    write(repository, {"checks/more.py": CODE, "checks/sums.py": "from checks.more import *\n"})
+    record(repository)
+    verdict = gate("main", repository)
+    assert [found.message for found in verdict.findings] == [
+        "T-1: the planted defects off_by_one (checks.sums), forgets_last (checks.sums) were changed"
+    ]
+
+
+def test_a_falsifier_whose_code_changed_is_a_note_and_no_finding(repository, capsys):
+    write(repository, {"checks/helpers.py": HELPERS.replace("sums): ...", "sums): return")})
+    record(repository, comparisons=3)
+    assert judged(repository, ACCEPT) == ([], [])
+    told = "T-1: the code of the algorithm falsifier checks.sums:order changed; comparisons 2 -> 3"
+    assert main(["gate", "--base", "main"]) == ACCEPT
+    assert capsys.readouterr().out.splitlines()[0] == f"note: {PLACE}:19: {told}"
+    assert main(["gate", "--base", "main", "--format", "markdown"]) == ACCEPT
+    assert "For the reviewer:" in capsys.readouterr().out
+    assert main(["gate", "--base", "main", "--json"]) == ACCEPT
+    assert json.loads(capsys.readouterr().out)["notes"] == [
+        {
+            "path": PLACE,
+            "line": 19,
+            "contract": "checksum-v1",
+            "test": "T-1",
+            "role": "algorithm",
+            "base": "checks.sums:order",
+            "head": "checks.sums:order",
+            "comparisons_base": 2,
+            "comparisons_head": 3,
+        }
+    ]
+    assert main(["ledger", "diff", "main", "--format", "markdown"]) == ACCEPT
+    assert "the code of the algorithm falsifier checks.sums:order changed; comparisons 2 -" in capsys.readouterr().out
+
+
+def test_another_function_of_the_same_module_is_another_falsifier(repository):
+    edit(repository, ("algorithm: checks.sums:order", "algorithm: checks.sums:files"))
+    record(repository)
+    (note,) = gate("main", repository).notes
+    assert "falsifier checks.sums:order -> checks.sums:files changed; comparisons 2 -> 2" in note.words
 
 
 # -- what is earned ---------------------------------------------------------------------------------------------------
@@ -314,6 +423,137 @@ def test_a_renamed_contract_is_compared_with_what_it_was(repository):
     assert ("GATE-DEMOTION", "crc-v1", "T-1") in found
 
 
+# -- the settings and goals of the project ----------------------------------------------------------------------------
+
+SETTINGS = """\
+[project.scripts]
+sums = "sums:main"
+
+[tool.pv]
+first-party = ["checks", "sums"]
+models = "models.yaml"
+milestones = "milestones.yaml"
+baseline = "baseline.json"
+
+[tool.pv.severity]
+SCHEMA-009 = "error"
+
+[[tool.pv.suppress]]
+rule = "SCHEMA-013"
+path = "contracts/other-v1.yaml"
+reason = "later"
+until = 2027-03-31
+"""
+GOALS = """\
+- id: ONE
+  title: the first
+  tests:
+  - {contract: checksum-v1, test: T-1, level: FUNCTIONAL, weight: 3}
+  - {contract: other-v1, test: O-1, level: PARTIAL}
+"""
+KNOWN = '{"schema": "pv-baseline/1", "findings": [\n%s\n]}\n'
+FIRST = '{"rule": "SCHEMA-009", "path": "contracts/x.yaml", "message": "m", "count": 1}'
+MORE = FIRST.replace("x.yaml", "y.yaml")
+
+
+@pytest.fixture
+def settled(repository):
+    """Settings and goals on main."""
+    files = {"pyproject.toml": SETTINGS, "milestones.yaml": GOALS, "baseline.json": KNOWN % FIRST}
+    write(repository, files)
+    record(repository)
+    commit(repository)
+    run(repository, "branch", "-f", "main", "work")
+    assert judged(repository, ACCEPT) == ([], [])
+    return repository
+
+
+LOOSER = [
+    ("pyproject.toml", '"checks", "sums"', '"checks"', "GATE-SETTING", "first-party sums", 5),
+    ("pyproject.toml", 'sums = "sums:main"', "", "GATE-SETTING", "script sums", 1),
+    ("pyproject.toml", '"sums:main"', '"other:main"', "GATE-SETTING", "script sums", 1),
+    ("pyproject.toml", '"error"', '"off"', "GATE-SETTING", "severity SCHEMA-009", 11),
+    ("pyproject.toml", 'SCHEMA-009 = "error"', "", "GATE-SETTING", "severity SCHEMA-009", 4),
+    ("pyproject.toml", "2027-03-31", "2028-03-31", "GATE-SETTING", "suppress SCHEMA-013", 13),
+    ("pyproject.toml", "other-v1", "*", "GATE-SETTING", "suppress SCHEMA-013", 13),
+    ("pyproject.toml", 'milestones = "milestones.yaml"', "", "GATE-GOAL", "goal ONE", 1),
+    ("baseline.json", FIRST, f"{FIRST},\n{MORE}", "GATE-SETTING", "baseline", 3),
+    ("baseline.json", '"count": 1', '"count": 2', "GATE-SETTING", "baseline", 2),
+    ("milestones.yaml", "id: ONE", "id: TWO", "GATE-GOAL", "goal ONE", 1),
+    ("milestones.yaml", "level: FUNCTIONAL", "level: PARTIAL", "GATE-GOAL", "goal ONE", 1),
+    ("milestones.yaml", "weight: 3", "weight: 4", "GATE-GOAL", "goal ONE", 1),
+    ("milestones.yaml", "  - {contract: other-v1, test: O-1, level: PARTIAL}\n", "", "GATE-GOAL", "goal ONE", 1),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "id", "name", "line"), LOOSER)
+def test_what_loosens_the_project_is_rejected_with_its_line_and_accepted_once(settled, file, old, new, id, name, line):
+    text = (settled / file).read_text()
+    assert text.count(old) == 1
+    write(settled, {file: text.replace(old, new)})
+    record(settled)
+    (found,) = [one for one in gate("main", settled).findings if one.id in ("GATE-SETTING", "GATE-GOAL")]
+    assert (found.id, found.test, found.line) == (id, name, line)
+    assert found.path == file
+    entry = f'\n[[tool.pv.changelog]]\nreason = "it is meant"\naccepts = ["{name}"]\n'
+    write(settled, {"pyproject.toml": (settled / "pyproject.toml").read_text() + entry})
+    assert judged(settled, ACCEPT) == ([], [(id, "", name)])
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    assert judged(settled, ACCEPT) == ([], [])
+    run(settled, "checkout", "-q", "HEAD~1", "--", file)
+    write(settled, {"pyproject.toml": SETTINGS + entry})
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    write(settled, {file: (settled / file).read_text().replace(old, new)})
+    record(settled)
+    (again,) = [one for one in gate("main", settled).findings if one.id == id]
+    assert "is an old one: it accepted an earlier loss" in again.message
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("pyproject.toml", '"checks", "sums"', '"checks", "sums", "more"'),
+        ("pyproject.toml", 'SCHEMA-009 = "error"', 'SCHEMA-009 = "error"\nSCHEMA-013 = "error"'),
+        ("pyproject.toml", "2027-03-31", "2027-01-31"),
+        ("pyproject.toml", 'baseline = "baseline.json"', ""),
+        ("milestones.yaml", "level: PARTIAL", "level: FUNCTIONAL"),
+        ("milestones.yaml", "title: the first", "title: another"),
+    ],
+)
+def test_what_asks_for_more_is_no_finding(settled, file, old, new):
+    write(settled, {file: (settled / file).read_text().replace(old, new)})
+    record(settled)
+    assert judged(settled, ACCEPT) == ([], [])
+
+
+def test_a_goal_that_rises_by_what_is_added_to_it_is_told(settled):
+    wanted = "  - {contract: checksum-v1, test: T-1, level: FUNCTIONAL, weight: 3}\n"
+    write(settled, {"milestones.yaml": GOALS.replace(wanted, "")})
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    write(settled, {"milestones.yaml": GOALS})
+    (found,) = gate("main", settled).findings
+    assert found.message == "ONE is at 75% by the goal as it is written now, and at 0% as it was"
+
+
+def test_what_is_wrong_in_a_changelog_of_the_project_is_told(settled):
+    write(settled, {"pyproject.toml": SETTINGS + "\n[[tool.pv.changelog]]\naccepts = [1]\n"})
+    (found,) = gate("main", settled).findings
+    assert (found.id, found.path) == ("GATE-UNREADABLE", "pyproject.toml")
+    assert found.message.startswith("[[tool.pv.changelog]] must be a list of tables, each with a reason")
+
+
+def test_settings_of_the_base_that_cannot_be_read_are_not_compared(settled, capsys):
+    write(settled, {"pyproject.toml": SETTINGS.replace("SCHEMA-013", "SCHEMA-999")})
+    commit(settled)
+    run(settled, "branch", "-f", "main", "work")
+    write(settled, {"pyproject.toml": SETTINGS})
+    assert main(["gate", "--base", "main"]) == DECLINE
+    assert "pyproject.toml:13: [[tool.pv.suppress]]: there is no rule" in capsys.readouterr().out
+
+
 # -- evidence ---------------------------------------------------------------------------------------------------------
 
 
@@ -337,6 +577,21 @@ def test_a_newest_run_that_is_gone_without_a_trace_is_found_although_the_level_s
 
 def runs(folder):
     return sorted((folder / "evidence" / "_runs").iterdir())
+
+
+def test_a_run_that_dates_itself_ahead_is_rejected_and_those_after_it_are_not(repository, monkeypatch, capsys):
+    with monkeypatch.context() as clock:
+        clock.setattr("pv.evidence.recording.now", lambda: "2099-01-01T00:00:00Z")
+        record(repository)
+    assert main(["evidence", "verify"]) == ACCEPT, "it may be this machine's clock that is wrong"
+    assert "is dated 2099-01-01T00:00:00Z, ahead of this machine's clock" in capsys.readouterr().out
+    (found,) = gate("main", repository).findings
+    assert (found.id, Path(found.path).parent.as_posix()) == ("GATE-EVIDENCE", "evidence/_runs")
+    assert "record again from the base's evidence" in found.hint
+    commit(repository)
+    run(repository, "branch", "-f", "main", "work")
+    record(repository)
+    assert judged(repository, ACCEPT) == ([], [])
 
 
 def test_a_record_may_go_that_a_release_names_and_no_other(repository):
@@ -433,7 +688,7 @@ def test_the_json_has_the_documented_shape(repository, capsys):
     (repository / OTHER).unlink()
     assert main(["gate", "--base", "main", "--json"]) == REJECT
     content = json.loads(capsys.readouterr().out)
-    assert list(content) == ["schema", "verdict", "base", "totals", "findings", "accepted", "declined"]
+    assert list(content) == ["schema", "verdict", "base", "totals", "findings", "accepted", "declined", "notes"]
     assert (content["schema"], content["verdict"], content["base"]["name"]) == ("pv-gate/1", "reject", "main")
     assert content["base"]["commit"] == run(repository, "rev-parse", "main")
     assert content["totals"]["accepted"] == 1

@@ -93,7 +93,7 @@ def test_a_trial_looks_the_same_with_and_without_a_mutant(try_: Try) -> None:
 
 def test_the_name_of_the_node_is_hidden_while_a_falsifier_runs(try_: Try, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_CURRENT_TEST", "contracts/x.yaml::X-001[algorithm!raised_limit] (call)")
-    top = "import os\ntop = os.environ.get('PYTEST_CURRENT_TEST')"
+    top = "import os\nPV_ENVIRONMENT = 'PYTEST_CURRENT_TEST'\ntop = os.environ.get('PYTEST_CURRENT_TEST')"
     body = f"{top}\ndef f(trial): trial.equal([top, os.environ.get('PYTEST_CURRENT_TEST')], [None, None], 'node')"
     assert outcome(try_, body) == (Outcome.SURVIVED, "")
     assert os.environ["PYTEST_CURRENT_TEST"].endswith("(call)")

@@ -48,7 +48,7 @@ def test_what_fell_and_what_rose_is_told_with_the_reason(repository):
     commit(repository)
     found = compared(repository)
     assert told(found) == [("fell", "T-1", Level.DISCHARGED, Level.PARTIAL)]
-    assert found.moves[0].reasons[0] == "not FUNCTIONAL: live has no SURVIVED record for today's digests"
+    assert found.moves[0].reasons[0] == "not FUNCTIONAL: live-tiny has no SURVIVED record for today's digests"
     assert not any(reason.startswith("PARTIAL") for reason in found.moves[0].reasons)
     record(repository)
     found = compared(repository, "work")
@@ -101,7 +101,7 @@ def test_two_folders_are_compared_each_with_its_own_evidence(repository, tmp_pat
 def test_the_json_has_the_documented_shape(repository):
     write(repository, {"sums.py": "x = 1\n"})
     content = json.loads(as_json(compared(repository)))
-    assert list(content) == ["schema", "base", "head", "totals", "moves", "declined"]
+    assert list(content) == ["schema", "base", "head", "totals", "moves", "declined", "falsifiers"]
     assert content["schema"] == "pv-ledger-diff/1"
     assert content["base"] == {"name": "main", "commit": run(repository, "rev-parse", "main")}
     assert content["totals"]["stale"] == 1

@@ -107,9 +107,13 @@ def test_each_rung_needs_all_below_it():
             "UNTESTED",
             "mutant big_endian has no record of being caught by alg",
         ),
-        (without("live"), "PARTIAL_ALGORITHM_LEVEL", "not FUNCTIONAL: live has no SURVIVED record for today's digests"),
+        (
+            without("live"),
+            "PARTIAL_ALGORITHM_LEVEL",
+            "not FUNCTIONAL: live-tiny has no SURVIVED record for today's digests",
+        ),
         (without("live", mutant="off_by_one"), "PARTIAL_ALGORITHM_LEVEL", "mutant off_by_one has no record of being"),
-        (without("oracle"), "FUNCTIONAL", "not DISCHARGED: oracle has no SURVIVED record"),
+        (without("oracle"), "FUNCTIONAL", "not DISCHARGED: oracle-tiny has no SURVIVED record"),
         (without("oracle", mutant="off_by_one"), "FUNCTIONAL", "mutant off_by_one has no record of being caught by or"),
         ([replace(r, oracle=None) for r in SUPPORT], "FUNCTIONAL", "which implementation and version is not recorded"),
         (SUPPORT, "DISCHARGED", "PARTIAL_ALGORITHM_LEVEL: algorithm survived, and its mutants were caught"),
@@ -128,8 +132,13 @@ def test_a_falsifier_without_mutants_was_never_seen_red():
     assert result.reasons == ("not PARTIAL_ALGORITHM_LEVEL: algorithm was never seen red: the test names no mutants",)
 
 
-def test_one_model_is_enough_for_a_live_survival():
-    assert of([r for r in SUPPORT if r.model != MODELS["smol"]]) is Level.DISCHARGED
+@pytest.mark.parametrize("index", range(len(SUPPORT)))
+def test_every_planned_trial_is_needed_for_its_rung(index):
+    role, gone = SUPPORT[index].role, SUPPORT[index]
+    below = {"algorithm": Level.UNTESTED, "live": Level.PARTIAL, "oracle": Level.FUNCTIONAL}
+    result = earned(FULL, [r for r in SUPPORT if r is not gone])
+    assert result.level is below[role]
+    assert (gone.mutant or f"{role}{f'-{gone.model.name}' if gone.model else ''} has no SURVIVED") in result.reasons[0]
     assert earned(FULL, SUPPORT).models == ("smol", "tiny")
 
 
@@ -229,6 +238,20 @@ def test_counts_have_their_denominators():
     assert set(earned(None, []).counts) == set(counts)
 
 
+def test_a_promise_and_its_defects_must_be_seen_under_the_same_variables():
+    plans = bound(roles=("algorithm",))
+    apart = [record(plan, variables={"CI": None if plan.mutant else "1"}) for plan in plans.planned]
+    found = earned(plans, apart)
+    assert found.level is Level.UNTESTED
+    assert "algorithm has no SURVIVED record" in found.reasons[0]
+    assert found.reasons[-1] == "records of f.x:algorithm were made under different variables: CI='1'; no CI"
+    both = [*apart, *(record(plan, variables={"CI": "1"}) for plan in plans.planned)]
+    found = earned(plans, both)
+    assert found.level is Level.PARTIAL
+    assert found.reasons[-1].startswith("records of f.x:algorithm were made under different variables: ")
+    assert not any("variables" in reason for reason in earned(plans, both[-3:]).reasons)
+
+
 @pytest.mark.parametrize(
     ("text", "level"),
     [
@@ -260,6 +283,7 @@ ANY = st.builds(
     claim=st.sampled_from(["01" * 32, "01" * 32, "0a" * 32]),
     code=st.sampled_from(["02" * 32, "02" * 32, "0b" * 32]),
     oracle=st.sampled_from([None, TORCH]),
+    variables=st.sampled_from([{}, {}, {"CI": None}, {"CI": "1"}]),
 )
 GOOD = st.sampled_from(SUPPORT)
 BINDINGS = st.builds(

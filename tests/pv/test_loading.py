@@ -1,6 +1,9 @@
 """From the names in a contract to what they mean, and the files that are used on the way."""
 
+import importlib.util
+import linecache
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -185,26 +188,44 @@ def test_data_that_is_read_and_not_declared_is_errored(try_: Try, project: Path,
             "contracts/limits.yaml:7: FALSIFY-L-001: table.txt was read, and the digest of subject does not cover it"
         )
         assert result.details == (
-            'hint: declare it, by its path from the module that reads it: PV_DATA = ("table.txt",)'
+            "hint: declare it in a module that the falsifier reaches, by the path from there: "
+            'PV_DATA = ("table.txt",); or, if the trial made it, make it in trial.folder'
         )
     declared = body.replace("PV_DATA = ('other.txt',)", "")
     assert try_(f"PV_DATA = '*.txt'\n{declared}").record.outcome is Outcome.SURVIVED
 
 
-def test_what_a_trial_reads_elsewhere_is_its_own_affair(try_: Try, project: Path) -> None:
-    for name in ("contracts", ".cache"):
-        (project / name).mkdir()
-        (project / name / "file").write_text("", encoding="utf-8")
+def test_what_a_trial_wrote_into_its_folder_is_its_own_even_if_that_lies_in_the_project(
+    try_: Try, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(project))
     body = """
-    import pathlib
     def f(trial):
-        here = pathlib.Path(__file__).parent
         (trial.folder / "file").write_text("")
-        for folder in (trial.folder, here / "contracts", here / ".cache"):
-            (folder / "file").read_text()
+        (trial.folder / "file").read_text()
         trial.at_most(limit, 3, "limit")
     """
     assert try_(body).record.outcome is Outcome.SURVIVED
+
+
+def test_a_traceback_reads_the_source_of_what_is_loaded_and_blames_nobody(try_: Try, project: Path) -> None:
+    (project / "conftest.py").write_text("def call(f):\n    f()\n", encoding="utf-8")
+    body = """
+    import sys, traceback
+    def f(trial):
+        try:
+            sys.modules["conftest_of_this"].call(lambda: 1 / 0)
+        except ZeroDivisionError:
+            trial.check("f()" in traceback.format_exc(), "no source")
+    """
+    spec = importlib.util.spec_from_file_location("conftest_of_this", project / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["conftest_of_this"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    linecache.clearcache()
+    assert try_(body).record.outcome is Outcome.SURVIVED
+    del sys.modules["conftest_of_this"]
 
 
 def test_the_model_of_a_trial_is_digested_with_it_and_that_of_another_is_data(try_: Try, registry: Path) -> None:
@@ -215,3 +236,28 @@ def test_the_model_of_a_trial_is_digested_with_it_and_that_of_another_is_data(tr
     record = try_(body, falsifier="subject:g").record
     assert record.outcome is Outcome.ERRORED
     assert "tiny.gguf was read, and the digest of subject does not cover it" in record.message
+
+
+@pytest.mark.parametrize(
+    ("read", "told"),
+    [
+        ("open(__file__[:-9] + 'table.txt').close()", "table.txt was read, and the digest of other does not cover it"),
+        ("import os; os.getenv('CI')", "helper.py asks for the environment variable CI, which no module that other re"),
+    ],
+)
+def test_what_a_module_used_when_it_was_imported_for_another_is_held_against_all_that_reach_it(
+    try_: Try, project: Path, monkeypatch: pytest.MonkeyPatch, read: str, told: str
+) -> None:
+    (project / "helper.py").write_text(f"{read}\n", encoding="utf-8")
+    (project / "table.txt").write_text("", encoding="utf-8")
+    other = "def f(trial): trial.check(True, 'm')\n"
+    (project / "other.py").write_text(f"import helper\n{other}", encoding="utf-8")
+    declared = "PV_DATA = 'table.txt'\nPV_ENVIRONMENT = 'CI'\nimport helper\ndef f(trial): trial.check(True, 'm')"
+    assert try_(declared).record.outcome is Outcome.SURVIVED  # it declares what helper uses, for itself
+    record = try_(declared, falsifier="other:f").record
+    assert record.outcome is Outcome.ERRORED
+    assert told in record.message
+    (project / "other.py").write_text(other, encoding="utf-8")
+    del sys.modules["other"]
+    assert try_(declared, falsifier="other:f").record.outcome is Outcome.SURVIVED
+    del sys.modules["other"]

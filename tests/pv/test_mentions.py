@@ -77,6 +77,8 @@ def test_what_python_compiled_is_no_data(root: Path) -> None:
         ("PV_DATA = tuple(NAMES)", "pkg/m.py:1: PV_DATA must be a literal of texts\n  hint: write PV_DATA = ("),
         ("PV_DATA = ('v.json', 3)", "pkg/m.py:1: PV_DATA must be a literal of texts"),
         ("PV_DATA = ('',)", "pkg/m.py:1: PV_DATA must be a literal of texts"),
+        ("PV_ENVIRONMENT = ('CI', 3)", "pkg/m.py:1: PV_ENVIRONMENT must be a literal of texts\n  hint: write PV_ENVIR"),
+        ("PV_ENVIRONMENT = '*'", "pkg/m.py:1: PV_ENVIRONMENT must be a literal of texts"),
         ("PV_DATA = b'v.json'", "pkg/m.py:1: PV_DATA must be a literal of texts"),
         ("PV_DATA = f'{x}.json'", "pkg/m.py:1: PV_DATA must be a literal of texts"),
     ],

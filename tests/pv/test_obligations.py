@@ -5,6 +5,7 @@ import pytest
 from pv.cli import main
 from pv.collection import collect
 from pv.obligations import obligations, totals
+from pv.runnable import Standing
 
 HEAD = "metadata: {version: 1.0.0, kind: pattern, description: d, references: [r]}\n"
 CONTRACT = (
@@ -56,7 +57,7 @@ def collected(folder, text=CONTRACT, name="x-v1.yaml"):
 
 def test_only_a_test_that_names_the_id_is_linked_and_only_one_with_falsifiers_covers(tmp_path):
     (contract,) = collected(tmp_path).contracts
-    found = obligations(contract)
+    found = obligations(contract, Standing())
     linked = [([test.id for test in one.tests], [test.id for test in one.by_text]) for one in found]
     assert linked == [
         (["T-1"], []),
@@ -96,14 +97,14 @@ def test_as_many_tests_as_obligations_cover_none_unless_they_name_them(tmp_path)
         for n in range(2)
     )
     (contract,) = collected(tmp_path, text).contracts
-    assert [one.run for one in obligations(contract)] == [True, False]
+    assert [one.run for one in obligations(contract, Standing())] == [True, False]
 
 
 @pytest.mark.parametrize("reason", ["", "  na_reason: ''\n"])
 def test_an_obligation_is_not_set_aside_without_a_reason(tmp_path, reason):
     text = f"{HEAD}proof_obligations:\n- id: A\n  property: p\n  applies_to: not_applicable\n{reason}"
     (contract,) = collected(tmp_path, text).contracts
-    assert totals(obligations(contract))["uncovered"] == 1
+    assert totals(obligations(contract, Standing()))["uncovered"] == 1
 
 
 def test_the_command_lists_place_type_tests_and_levels_and_ends_with_denominators(tmp_path, capsys, monkeypatch):
@@ -144,7 +145,7 @@ def test_json_has_its_documented_shape(tmp_path, capsys):
         "not_applicable": False,
         "covered": True,
         "why": "",
-        "tests": [{"id": "T-1", "line": 21, "bound": True, "stated": "FUNCTIONAL"}],
+        "tests": [{"id": "T-1", "line": 21, "bound": True, "run": True, "stated": "FUNCTIONAL"}],
         "by_text": [],
     }
     assert content["obligations"][2]["id"] is None
@@ -212,8 +213,8 @@ def test_texts_of_a_contract_forge_no_line_and_steer_no_terminal(tmp_path, capsy
 def test_a_test_whose_falsifiers_cannot_be_planned_runs_nothing(tmp_path, capsys, test):
     text = CONTRACT.replace("falsifiers: {algorithm: 'a:b'}", test)
     (contract,) = collected(tmp_path, text).contracts
-    assert totals(obligations(contract))["run"] == 0
-    assert totals(obligations(collected(tmp_path).contracts[0]))["run"] == 1
+    assert totals(obligations(contract, Standing()))["run"] == 0
+    assert totals(obligations(collected(tmp_path).contracts[0], Standing()))["run"] == 1
     collected(tmp_path, text)
     main(["obligations", str(tmp_path / "x-v1.yaml")])
     assert "    T-1 (line 21) its falsifiers cannot be run" in capsys.readouterr().out.splitlines()

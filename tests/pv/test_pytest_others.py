@@ -37,6 +37,82 @@ def test_the_records_of_a_random_order_are_those_of_the_usual_one(stranger: Stra
     assert len(before) == 5
 
 
+# what takes trials out of a run
+
+DROP = (
+    "def pytest_collection_modifyitems(items):\n    items[:] = [item for item in items if 'wrong' not in item.name]\n"
+)
+OTHER = "contracts/other.yaml"
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"], ["--randomly-seed=3"], ["--randomly-seed=3", "-n2"]])
+def test_trials_that_are_taken_out_are_counted_and_fail_a_strict_run(stranger: Stranger, workers: list[str]) -> None:
+    stranger.write("conftest.py", DROP)
+    options = ["--falsify", "-k", "modulus", *workers]
+    others = ["randomly"] * ("--randomly-seed=3" in workers)
+    result = stranger.run(*options, others=others)
+    assert result.ret == pytest.ExitCode.OK
+    told = [
+        f"1 of 3 trials deselected (by -k 'modulus'): {NODE}[[]algorithm[]]",
+        f"1 of 3 trials taken out by a hook of a plugin or a conftest.py: {NODE}[[]algorithm!wrong_modulus[]]",
+    ]
+    result.stdout.fnmatch_lines(told)
+    result.stdout.no_fnmatch_line("FAILED*")
+    result = stranger.run(*options, "--falsify-strict", others=others)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, deselected=1 if "-n2" not in workers else 0)
+    result.stdout.fnmatch_lines([*told, "FAILED: --falsify-strict demands all trials that the contracts call for: *"])
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]])
+def test_a_strict_run_of_all_trials_passes_and_names_none(stranger: Stranger, workers: list[str]) -> None:
+    result = stranger.run("--falsify", "--falsify-strict", *workers)
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.no_fnmatch_line("*of 3 trials*")
+    result.stdout.no_fnmatch_line("*not collected*")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["contracts/sum.yaml"], pytest.ExitCode.OK, ""),
+        (["."], pytest.ExitCode.OK, ""),
+        ([f"{NODE}[algorithm]"], pytest.ExitCode.TESTS_FAILED, "2 of 3 trials not named by the arguments: *"),
+        (["-m", "mutant"], pytest.ExitCode.TESTS_FAILED, "1 of 3 trials deselected (by -m 'mutant'): *"),
+        (["-k", "nothing"], pytest.ExitCode.TESTS_FAILED, "3 of 3 trials deselected (by -k 'nothing'): *"),
+        (
+            ["--ignore=contracts/sum.yaml"],
+            pytest.ExitCode.TESTS_FAILED,
+            "1 contract not collected *: contracts/sum.yaml",
+        ),
+        (["--setup-plan"], pytest.ExitCode.TESTS_FAILED, "3 of 3 trials never tried *"),
+    ],
+)
+def test_what_a_strict_run_was_asked_for_is_what_it_demands(
+    stranger: Stranger, arguments: list[str], code: int, told: str
+) -> None:
+    result = stranger.run("--falsify", "--falsify-strict", *arguments)
+    assert result.ret == code
+    if told:
+        result.stdout.fnmatch_lines([told])
+
+
+def test_what_stops_a_run_leaves_trials_that_were_never_tried(stranger: Stranger) -> None:
+    stranger.change("subject.py", "MODULUS = 251", "MODULUS = 253")
+    result = stranger.run("--falsify", "-x")
+    result.stdout.fnmatch_lines([f"2 of 3 trials never tried *: {NODE}[[]algorithm!no_modulus[]], *"])
+
+
+def test_the_last_failed_alone_are_not_all(stranger: Stranger) -> None:
+    stranger.write(OTHER, CONTRACT.replace("FALSIFY-SUM", "FALSIFY-OTHER"))
+    stranger.change("subject.py", "MODULUS = 251", "MODULUS = 253")
+    stranger.run("--falsify", f"{NODE}[algorithm]", others=["cacheprovider"])
+    stranger.change("subject.py", "MODULUS = 253", "MODULUS = 251")
+    result = stranger.run("--falsify", "--falsify-strict", "--lf", others=["cacheprovider"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["FAILED: --falsify-strict demands all trials*"])
+
+
 # pytest-timeout
 
 
@@ -78,7 +154,7 @@ def test_a_timeout_that_a_falsifier_swallows_is_no_survival(stranger: Stranger) 
 # pytest-rerunfailures
 
 LATER = """    import pathlib
-    calls = pathlib.Path(".calls"); n = len(calls.read_text()) if calls.exists() else 0
+    calls = pathlib.Path.cwd().with_suffix(".calls"); n = len(calls.read_text()) if calls.exists() else 0
     calls.write_text("x" * (n + 1)); trial.check(n > 1, "early")"""
 
 

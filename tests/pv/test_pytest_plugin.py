@@ -536,8 +536,10 @@ def test_what_changed_while_the_trials_ran_is_not_recorded(
     )
     with (stranger.path / "attacks.py").open("a", encoding="utf-8") as stream:
         stream.write(
-            "\ndef change(name, old, new):\n    import pathlib\n    file = pathlib.Path(name)\n"
-            "    file.write_text(file.read_text().replace(old, new))\n"
+            "\ndef change(name, old, new):\n    import subprocess, sys\n"
+            "    code = 'import sys, pathlib; name, old, new = sys.argv[1:]; file = pathlib.Path(name);'\n"
+            "    code += 'file.write_text(file.read_text().replace(old, new))'\n"
+            "    subprocess.run([sys.executable, '-c', code, name, old, new], check=True)\n"
         )
     result = stranger.run("--falsify", "--record")
     if not what:

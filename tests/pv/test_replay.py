@@ -15,6 +15,7 @@ def recorded(stranger: Stranger, monkeypatch: pytest.MonkeyPatch) -> Stranger:
     luck = "import os\n    trial.observe('luck', os.environ.get('LUCK', 'none'))\n"
     luck += "    trial.check('BROKEN' not in os.environ, 'broken')\n    1 // int('CRASH' not in os.environ)\n    "
     stranger.change("attacks.py", "data = bytes(", luck + "data = bytes(")
+    stranger.change("attacks.py", "import subject\n", "import subject\nPV_ENVIRONMENT = 'LUCK', 'BROKEN', 'CRASH'\n")
     stranger.run("--falsify", "--record").assert_outcomes(passed=3)
     return stranger
 
@@ -53,6 +54,7 @@ def test_an_observation_that_comes_out_differently_is_not_reproduced(recorded, c
     code, out, _ = replay(capsys, place)
     assert code == 1
     assert '  observation luck: recorded "none", now "good"' in out
+    assert '  environment variable LUCK: recorded nothing, now "good"' in out
     assert out.splitlines()[-1] == "not reproduced: 1 differences"
 
 

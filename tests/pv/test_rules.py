@@ -38,7 +38,11 @@ def found(case: Path) -> list[tuple[str, int, str, str]]:
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)
 def test_pv_validate_finds_no_error_and_no_warning_in_a_good_contract(path):
-    assert [at for at in validate([path]).findings if at.severity != NOTE] == []
+    found = [at for at in validate([path]).findings if at.severity != NOTE]
+    if path.stem == "yaml-1.2":  # which YAML 1.1 reads otherwise
+        assert {at.rule for at in found} == {"PV-YAML-004", "PV-YAML-006"}
+    else:
+        assert found == []
 
 
 @pytest.mark.parametrize("case", BAD, ids=lambda path: path.stem)

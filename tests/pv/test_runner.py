@@ -129,6 +129,7 @@ def test_what_an_import_sets_in_the_environment_is_not_recorded(try_: Try, monke
     monkeypatch.setattr(runner, "_environment", functools.cache(environment))
     body = """
     import os
+    PV_ENVIRONMENT = "NUMBA_THREADING_LAYER_PRIORITY"
     os.environ.setdefault("NUMBA_THREADING_LAYER_PRIORITY", "omp")
     def f(trial): trial.check(True, "m")
     """

@@ -206,7 +206,7 @@ def test_rules_have_their_texts_and_those_of_lint_only_in_its_log(tmp_path):
     rules = {rule["id"]: rule for rule in log(validate(paths))["tool"]["driver"]["rules"]}
     assert rules["SCHEMA-004"] == {
         "id": "SCHEMA-004",
-        "shortDescription": {"text": "An equation has a formula."},
+        "shortDescription": {"text": "an equation has a formula."},
         "help": {"text": "An equation without a formula promises nothing that a falsifier could try to break."},
         "defaultConfiguration": {"level": "error"},
     }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pv import statement as module
 from pv.canonical import canonical, digest
+from pv.environment import NAME as VARIABLE
 from pv.errors import PvError
 from pv.outcome import OBSERVED, Outcome
 from pv.statement import ModelSubject, OracleSubject, Record, environment, record_of, statement, statement_bytes, suffix
@@ -54,6 +55,7 @@ RECORDS = st.builds(
     code=DIGESTS,
     packages=st.dictionaries(TEXT, DIGESTS),
     environment=st.dictionaries(TEXT, TEXT),
+    variables=st.dictionaries(st.from_regex(VARIABLE, fullmatch=True), st.none() | TEXT),
 )
 
 
@@ -209,3 +211,12 @@ def test_the_schema_knows_the_roles_and_outcomes_of_a_record():
     trial = properties["$defs"]["trial"]["properties"]
     assert trial["role"]["enum"] == list(ROLES)
     assert set(trial["outcome"]["enum"]) == {outcome.value for outcome in OBSERVED}
+
+
+def test_a_statement_has_variables_only_where_there_are_any():
+    assert b'"variables"' not in statement_bytes(BASE)  # as before there were any
+    data = statement_bytes(replace(BASE, variables={"CI": None, "MODE": "fast"}))
+    assert b'"variables":{"CI":null,"MODE":"fast"}' in data
+    for wrong in (b"{}", b'{"A B":"x"}', b'{"CI":1}', b'{"":"x"}', b"[]"):
+        with pytest.raises(PvError, match=r"^(is not a pv statement|contradicts itself)"):
+            record_of(data.replace(b'{"CI":null,"MODE":"fast"}', wrong))

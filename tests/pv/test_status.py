@@ -105,7 +105,7 @@ def test_the_table_is_aligned_and_says_why(tmp_path):
     assert text.splitlines()[:4] == [
         "contracts/checksum-v1.yaml",
         "  test  stated    earned      survived  mutants  models      why",
-        "  T-1   PARTIAL   FUNCTIONAL  3/5       4/6      smol, tiny  not DISCHARGED: oracle has no SURVIVED "
+        "  T-1   PARTIAL   FUNCTIONAL  3/5       4/6      smol, tiny  not DISCHARGED: oracle-tiny has no SURVIVED "
         "record for today's digests",
         "  T-2   verified  UNTESTED    -         -        -           unbound: it names no falsifiers",
     ]

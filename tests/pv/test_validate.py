@@ -54,7 +54,7 @@ def test_a_contract_of_ours_on_standard_input_belongs_to_the_project_around_the_
         for path, given in ((Path("<stdin>"), {Path("<stdin>"): OURS.read_bytes()}), (Path("stdin.yaml"), {}))
     )
     assert piped == file
-    assert ("PV-RUN-007", 36) in piped
+    assert ("PV-RUN-007", 37) in piped
 
 
 def test_a_closed_standard_input_is_one_error(monkeypatch, capsys):
@@ -71,7 +71,7 @@ def test_a_number_of_processes_below_one_is_refused(capsys):
 def test_the_number_of_processes_reaches_who_starts_them(monkeypatch, capsys):
     asked = []
 
-    def measure(files, given, *, lint, jobs, cache):
+    def measure(files, given, *, lint, jobs, cache, imports):
         asked.append(jobs)
         return iter([Measured(file, None, "was not looked at") for file in files])
 

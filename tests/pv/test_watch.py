@@ -1,15 +1,18 @@
 """What a process is seen to do while it is watched."""
 
+import linecache
 import os
+import pkgutil
 import sqlite3
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pv.watch import watching
+from pv.watch import LOADED, watching
 
 TRUE = "/bin/true"
 
@@ -68,7 +71,28 @@ def test_what_is_opened_to_be_read_is_seen_by_its_absolute_path(
         sqlite3.connect("g").close()
         with pytest.raises(FileNotFoundError):
             Path("gone").read_bytes()
-    assert watch.opened == {str(tmp_path / name) for name in ("a", "b", "c", "g", "gone")}
+    assert {one[:2] for one in watch.opened} == {
+        (str(tmp_path / name), __file__) for name in ("a", "b", "c", "g", "gone")
+    }
+
+
+def test_who_reads_is_told_but_for_the_standard_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.npy", "b.py", "c.py"):
+        np.save(tmp_path / name, np.zeros(1)) if name == "a.npy" else (tmp_path / name).write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    with watching() as watch:
+        np.load(tmp_path / "a.npy")
+        __import__("b")
+        linecache.getline(str(tmp_path / "b.py"), 1)  # of a loaded module, as every traceback does
+        linecache.getline(str(tmp_path / "c.py"), 1)
+        pkgutil.get_data("b", "c.py")
+    del sys.modules["b"]
+    readers: dict[str, set[str]] = {}
+    for path, reader, _ in watch.opened:
+        readers.setdefault(os.path.basename(path), set()).add(reader)
+    assert (readers["b.py"], readers["c.py"]) == ({LOADED}, {__file__})
+    assert [Path(reader).parts[-4:-2] for reader in readers["a.npy"]] == [("site-packages", "numpy")]
 
 
 def test_reading_in_a_folder_that_is_gone_fails_as_it_would_unwatched(

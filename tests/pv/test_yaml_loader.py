@@ -423,3 +423,16 @@ def test_what_both_parsers_accept_means_the_same(text):
 
     quick, pure = outcome(yaml_loader.c_parser), outcome(yaml_loader.pure_parser)
     assert quick == pure or None in (quick, pure)
+
+
+def test_a_directive_for_another_yaml_is_refused():
+    with pytest.raises(YamlError, match=r"%YAML 1\.1 asks for another reading") as caught:
+        load(b"%YAML 1.1\n---\na: yes\n", "x.yaml")
+    assert caught.value.where == "x.yaml:1:1"
+    assert load(b"%YAML 1.2\n---\na: yes\n", "x.yaml").value == {"a": "yes"}
+
+
+def test_brackets_deeper_than_the_parser_can_go_are_explained():
+    with pytest.raises(YamlError, match="nested deeper") as caught:
+        load(b"a: " + b"[" * 5000, "x.yaml")
+    assert "64 levels" in caught.value.hint

@@ -78,7 +78,7 @@ def try_(project: Path) -> Try:
             contracts=project / "contracts",
             evidence=project / "evidence",
             models=project / "registry.yaml",
-            first_party=("helper", "subject"),
+            first_party=("helper", "other", "subject"),
         )
         return run(binding, planned, config, where="contracts/limits.yaml:7", **own)
 

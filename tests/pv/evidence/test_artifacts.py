@@ -41,7 +41,7 @@ def test_the_artifacts_of_the_records_are_listed_with_where_they_lie(place, caps
     assert capsys.readouterr().out.splitlines() == [
         f"{sha256(ONE)} 30 file://{file_of(place, ONE)} present (byte-format-v1/FALSIFY-BF-001 logits)",
         f"{sha256(TWO)} 60 file://{file_of(place, TWO)} present (byte-format-v1/FALSIFY-BF-001 text)",
-        "artifacts 2 of 1 records: 2 present, 0 missing, 0 different",
+        "artifacts 2 of 1 records: 2 present, 0 missing, 0 different; only sizes were compared (--verify reads them)",
     ]
 
 
@@ -51,22 +51,33 @@ def test_an_artifact_that_two_records_name_is_one():
 
 def test_reading_every_artifact_finds_a_missing_and_a_different_one(place, capsys):
     assert main(["evidence", "artifacts", "--verify"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "artifacts 2 of 1 records: 2 present, 0 missing, 0 different"
     file_of(place, ONE).write_bytes(b"0" * 30)
-    assert main(["evidence", "artifacts"]) == 0
+    assert main(["evidence", "artifacts"]) == 0  # it says that it did not look there
+    assert capsys.readouterr().out.endswith("; only sizes were compared (--verify reads them)\n")
     assert main(["evidence", "artifacts", "--verify"]) == 1
     assert f" different: sha256 {sha256(b'0' * 30)[:12]}.. (" in capsys.readouterr().out
-    file_of(place, ONE).write_bytes(b"0")
+    for verify in ([], ["--verify"]):
+        file_of(place, ONE).write_bytes(b"0")
+        assert main(["evidence", "artifacts", *verify]) == 1
+        assert " different: 1 bytes (" in capsys.readouterr().out
+        file_of(place, ONE).unlink()
+        assert main(["evidence", "artifacts", *verify]) == 1
+        assert "1 present, 1 missing, 0 different" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damaged", [b"0", b"0" * 30], ids=["truncated", "flipped"])
+def test_recording_again_repairs_a_damaged_artifact(place, damaged):
+    file_of(place, ONE).write_bytes(damaged)
     assert main(["evidence", "artifacts", "--verify"]) == 1
-    assert " different: 1 bytes (" in capsys.readouterr().out
-    file_of(place, ONE).unlink()
-    assert main(["evidence", "artifacts", "--verify"]) == 1
-    assert "1 present, 1 missing, 0 different" in capsys.readouterr().out
+    keep_artifacts(KEPT, f"file://{place}/store", place / "spool")
+    assert main(["evidence", "artifacts", "--verify"]) == 0
 
 
 def test_damaged_evidence_is_never_verified(place, capsys):
     (record,) = (place / "evidence" / BASE.contract / BASE.test).iterdir()
     record.write_bytes(b"x")
-    assert main(["evidence", "artifacts"]) == 0
+    assert main(["evidence", "artifacts"]) == 1
     assert main(["evidence", "artifacts", "--verify"]) == 2
     (place / "evidence" / "README").write_text("")
     record.write_bytes(statement_bytes(KEPT))

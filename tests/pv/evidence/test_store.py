@@ -42,11 +42,22 @@ def test_bytes_lie_under_their_digest_and_are_sent_once(store, source, monkeypat
     assert put(store, DIGEST, source) is False
 
 
-def test_an_object_of_another_size_is_sent_again(store, source):
+@pytest.mark.parametrize("damaged", [b"", b"cut", b"x" + DATA[1:]], ids=["emptied", "truncated", "flipped"])
+def test_a_damaged_object_is_replaced(store, source, damaged):
     put(store, DIGEST, source)
-    store.files.pipe_file(store.path(DIGEST), b"cut")
+    store.files.pipe_file(store.path(DIGEST), damaged)
     assert put(store, DIGEST, source) is True
     assert digest_in(store, DIGEST) == DIGEST
+    assert put(store, DIGEST, source) is False
+
+
+def test_bytes_that_do_not_have_the_digest_are_never_sent(store, source):
+    source.write_bytes(b"x" + DATA[1:])
+    with pytest.raises(
+        PvError, match=rf"/source: has sha256 {sha256(b'x' + DATA[1:])[:12]}\.\., not {DIGEST[:12]}\.\.$"
+    ):
+        put(store, DIGEST, source)
+    assert size_in(store, DIGEST) is None
 
 
 def test_what_is_fetched_is_believed_by_its_digest_alone(store, source, tmp_path):

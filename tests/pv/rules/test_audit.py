@@ -13,10 +13,10 @@ HEAD = "metadata: {kind: pattern, version: 1.0.0, description: d, references: [r
 ROOT = Path(__file__).parents[3]
 
 
-def found(text: str, rule: str, head: str = HEAD) -> list[tuple[int, str, str]]:
+def found(text: str, rule: str, head: str = HEAD, *, lint: bool = True) -> list[tuple[int, str, str]]:
     """(line, severity, message) of what breaks a rule."""
     contract = make_contract(Path("x.yaml"), load(head + text, "x.yaml"))
-    return [(at.line, at.severity, at.message) for at in check(contract, lint=True) if at.rule == rule]
+    return [(at.line, at.severity, at.message) for at in check(contract, lint=lint) if at.rule == rule]
 
 
 def test_a_contract_that_claims_nothing_needs_no_tests():
@@ -151,6 +151,11 @@ def test_an_equation_without_a_domain_is_found_in_a_mapping_and_in_a_list(domain
     assert found(f"equations:\n- {{id: e, formula: f, {domain}}}\n", "PV-AUD-004") == [(3, WARNING, what)]
 
 
+def test_a_missing_domain_is_told_by_validate_too():
+    what = "equation 'e' has no domain"
+    assert found("equations: {e: {formula: f}}\n", "PV-AUD-004", lint=False) == [(2, WARNING, what)]
+
+
 def test_equations_none_of_which_has_a_domain_are_one_finding_that_counts_them():
     text = "equations:\n" + "".join(f"  e{n}: {{formula: f}}\n" for n in range(5))
     what = "5 of 5 equations have no domain: 'e0', 'e1', 'e2', .."
@@ -178,7 +183,38 @@ def test_an_equation_without_a_domain_among_others_that_have_one_is_a_finding_of
 def test_an_equivalence_states_how_far_or_that_it_is_exact(said, measured):
     text = f"proof_obligations: [{{id: O, type: equivalence, property: fast is slow, {said}}}]\n"
     what = "O is an equivalence without a tolerance"
-    assert found(text, "PV-AUD-005") == ([] if measured else [(2, NOTE, what)])
+    if "close to" in said:
+        what = "O holds approximately, without a tolerance"
+    assert found(text, "PV-AUD-005") == ([] if measured else [(2, WARNING, what)])
+
+
+@pytest.mark.parametrize(
+    ("said", "measured"),
+    [
+        ("RMS(y) ≈ 1", False),
+        ("the sum is approximately 1", False),
+        ("decode(encode(x)) ~= x, though nearly every bit is the same", False),
+        ("RMS(y) ≈ 1, |RMS(y) - 1| < 1e-5", True),
+        ("the sum is approximately 1, to 4 ulp", True),
+        ("y > 0", True),
+    ],
+)
+def test_what_holds_approximately_says_how_closely(said, measured):
+    text = f'proof_obligations: [{{id: O, type: invariant, property: p, formal: "{said}"}}]\n'
+    what = "O holds approximately, without a tolerance"
+    assert found(text, "PV-AUD-005") == ([] if measured else [(2, WARNING, what)])
+    assert found(text.replace("p, formal", "p, tolerance: 1.0e-6, formal"), "PV-AUD-005") == []
+
+
+@pytest.mark.parametrize("kind", ["bound", "conservation"])
+def test_a_tolerance_that_all_others_of_a_type_have_is_missed(kind):
+    one = "- {id: O-%d, type: KIND, property: p%d, tolerance: 1.0e-6}\n".replace("KIND", kind)
+    text = "proof_obligations:\n" + "".join(one % (n, n) for n in range(3))
+    assert found(text, "PV-AUD-005") == []
+    lost = text.replace("p1, tolerance: 1.0e-6", "p1")
+    what = f"O-1 has no tolerance, unlike all 2 others of type {kind}"
+    assert found(lost, "PV-AUD-005") == [(4, WARNING, what)]
+    assert found(lost.replace("p2, tolerance: 1.0e-6", "p2"), "PV-AUD-005") == []  # no custom of this contract
 
 
 def test_the_tolerance_of_the_test_is_that_of_its_equivalence():

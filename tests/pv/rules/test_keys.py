@@ -70,6 +70,19 @@ def test_a_key_that_pv_does_not_read_is_told_with_the_place_where_it_would(text,
     assert [(at[0], *at[2:]) for at in findings(text)] == [("PV-KEY-002", message, hint)]
 
 
+@pytest.mark.parametrize(
+    ("right", "slip"), [("property", "propery"), ("tolerance", "tolerence"), ("formal", "formall")]
+)
+def test_a_slip_beside_the_right_key_is_told_too(right, slip):
+    text = f"proof_obligations: [{{type: bound, property: p, {right}: 1, {slip}: 2}}]\n".replace(
+        "property: p, property", "property"
+    )
+    place = f"proof_obligations[0].{slip}"
+    assert ("PV-KEY-001", f"{place} is not read", f"did you mean {right!r}, which stands here too?") in [
+        (at[0], *at[2:]) for at in findings(text)
+    ]
+
+
 def test_one_key_in_many_places_is_one_note():
     text = "proof_obligations:\n" + "".join(f"- {{property: p{i}, colour: red}}\n" for i in range(3))
     assert findings(text) == [

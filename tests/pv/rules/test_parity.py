@@ -66,7 +66,12 @@ def test_a_ledger_is_no_registry():
     ]
 
 
-@pytest.mark.parametrize("text", ["", "parity:\n", "parity: {}\n", "parity: {rows: []}\n", "parity: {rows: ~}\n"])
+@pytest.mark.parametrize("text", ["", "parity:\n"])
+def test_a_contract_of_comparisons_has_a_ledger(text):
+    assert errors(HEAD % "" + text) == [("PARITY-001", "the contract has no parity, so no ledger of comparisons")]
+
+
+@pytest.mark.parametrize("text", ["parity: {}\n", "parity: {rows: []}\n", "parity: {rows: ~}\n"])
 def test_a_ledger_has_rows(text):
     assert errors(HEAD % "" + text) == [("PARITY-001", "the ledger has no rows")]
 

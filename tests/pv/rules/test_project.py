@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pv.cli import main
 from pv.findings import ERROR, NOTE, WARNING
 from pv.validate import validate
 
@@ -76,6 +77,30 @@ def test_a_falsifier_that_is_none_is_an_error_on_its_line(target, message, hint,
     (root / "mine" / "far.py").write_text("from mine.gone import f\n")
     (only,) = [at for at in findings(root, "mine.checks:finds", target) if at[0] == "PV-RUN-007"]
     assert only == ("PV-RUN-007", ERROR, 7, 5, f"A: {message.format(root)}", hint)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "bound"),
+    [
+        ("mine.checks:finds", "mine.checks:finds", 1),
+        ("mine.checks:finds", "mine.checks:find", 0),
+        ("mine.checks:finds", "mine.cheks:finds", 0),
+        ("mine.checks:finds", "numpy:sum", 0),
+        ("[wrong]", "[wrong, wrong]", 0),
+        ("[wrong]", "[wrong]\n  models: [tiny]", 1),
+        ("[wrong]", "[wrong]\n  models: [tinny]", 0),
+        ("[wrong]", "[wrung]", 1),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "lint"])
+def test_a_test_is_bound_if_all_that_it_runs_is_there(old, new, bound, command, root, capsys):
+    (root / "x.yaml").write_text(CONTRACT.replace(old, new))
+    for _ in range(2):  # what is remembered of the contract is not what is there
+        main([command, str(root / "x.yaml"), "--json"])
+        assert json.loads(capsys.readouterr().out)["tests"] == {"declared": 1, "bound": bound}
+    main([command, str(root / "x.yaml"), "--quiet"])
+    unbound = "" if bound else ", 1 unbound (nothing runs them)"
+    assert capsys.readouterr().out.endswith(f"1 test declared, {bound} bound{unbound}\n")
 
 
 @pytest.mark.parametrize("target", ["mine.checks", "a b:c", "mine.checks:", ":f"])

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from pv.contract import ContractError, make_contract, read_contract
@@ -55,7 +55,80 @@ def test_text_that_prints_as_it_was_written_is_not_told(text):
 def test_a_version_that_loses_its_zero_is_told():
     head = HEAD.replace("1.0.0", "1.10")
     message = "metadata.version: 1.10 without quotes is the number 1.1 to other YAML readers"
-    assert findings("", head) == [("PV-YAML-003", NOTE, 3, message, 'write "1.10"')]
+    assert findings("", head) == [("PV-YAML-006", WARNING, 3, message, 'write "1.10"')]
+
+
+PARTS = """\
+equations:
+  e: {{formula: x, domain: {domain}}}
+proof_obligations:
+- {{id: {id}, property: p}}
+falsification_tests:
+- {{id: T, rule: r, prediction: 1, if_fails: f, status: {status}, binds_to: {binds_to}, obligations: [{obligation}],
+   falsifiers: {{algorithm: {target}}}, mutants: [{mutant}], models: [{model}], tolerance: {{metric: {metric}}}}}
+"""
+PLACES = {
+    "domain": (7, "equations.e.domain"),
+    "id": (9, "proof_obligations[0].id"),
+    "status": (11, "falsification_tests[0].status"),
+    "binds_to": (11, "falsification_tests[0].binds_to"),
+    "obligation": (11, "falsification_tests[0].obligations[0]"),
+    "target": (12, "falsification_tests[0].falsifiers.algorithm"),
+    "mutant": (12, "falsification_tests[0].mutants[0]"),
+    "model": (12, "falsification_tests[0].models[0]"),
+    "metric": (12, "falsification_tests[0].tolerance.metric"),
+}
+SHOWN = {
+    "no": "false",
+    "on": "true",
+    "1_000": "the number 1000",
+    "12:30": "the number 750",
+    "2026-01-31": "the date 2026-01-31",
+    "2026-01-31T00:00:00Z": "the time 2026-01-31 00:00:00+00:00",
+}
+
+
+def told(contract_text: str) -> list[tuple[str, int, str]]:
+    contract = make_contract(Path("x.yaml"), parse(contract_text, "x.yaml"))
+    found = [at for at in check(contract) if at.rule == "PV-YAML-006"]
+    assert {at.severity for at in found} <= {WARNING}
+    return [(at.message, at.line, at.column) for at in found]
+
+
+@pytest.mark.parametrize("written", SHOWN)
+@pytest.mark.parametrize("part", PLACES)
+def test_what_decides_something_is_told_by_validate_where_it_stands(part, written):
+    words = dict.fromkeys(PLACES, "word") | {part: written}
+    line, place = PLACES[part]
+    message = f"{place}: {written} without quotes is {SHOWN[written]} to other YAML readers"
+    text = HEAD + PARTS.format(**words)
+    ((what, at, column),) = told(text)
+    assert (what, at) == (message, line)
+    assert text.splitlines()[line - 1][column - 1 :].startswith((f"{place.rpartition('.')[2]}: {written}", written))
+    assert told(HEAD + PARTS.format(**(words | {part: f'"{written}"'}))) == []
+
+
+@pytest.mark.parametrize("written", ["0o17", "1e3", "17", "true"])
+def test_a_number_for_text_that_decides_is_told_once(written):
+    """A number to every reader: that text is meant is PV-TYPE-005's."""
+    text = f"proof_obligations:\n- {{id: {written}, property: p}}\n"
+    contract = make_contract(Path("x.yaml"), parse(HEAD + text, "x.yaml"))
+    assert [(at.rule, at.line) for at in check(contract) if "id" in at.message and at.line == 7] == [("PV-TYPE-005", 7)]
+
+
+NUMBERS = dict.fromkeys(["1e-5", "0o17", "017"], "PV-YAML-004")
+NO_NUMBERS = dict.fromkeys(["no", "1_000", "12:30", "2026-01-31"], "PV-TYPE-001")
+
+
+@pytest.mark.parametrize(("written", "rule"), [*NUMBERS.items(), *NO_NUMBERS.items()])
+def test_a_tolerance_that_readers_disagree_on_is_told_by_validate(written, rule):
+    text = f"proof_obligations:\n- {{id: O, property: p, tolerance: {written}}}\n"
+    contract = make_contract(Path("x.yaml"), parse(HEAD + text, "x.yaml"))
+    assert [(at.rule, at.line) for at in check(contract) if "tolerance" in at.message] == [(rule, 7)]
+
+
+def test_days_where_days_are_meant_are_not_told():
+    assert told(HEAD + "  created: 2026-01-31\n  author: 2026-01-31\n") == []
 
 
 def test_names_and_items_of_lists_are_told():
@@ -101,9 +174,9 @@ def test_a_scalar_is_found_wherever_yaml_lets_it_stand(text):
 
 def test_a_byte_order_mark_moves_nothing():
     contract = make_contract(Path("x"), parse(f"\ufeff{HEAD}  author: no\nequations: {{on: {{formula: f}}}}\n", "x"))
-    assert [at.line for at in check(contract, lint=True) if at.rule == "PV-YAML-003"] == [6, 7]
+    assert [at.line for at in check(contract, lint=True) if at.rule.startswith("PV-YAML-00")] == [6, 7]
     contract = make_contract(Path("x"), parse("\ufeff{equations: {on: {formula: f}}}\n", "x"))
-    assert [at.column for at in check(contract, lint=True) if at.rule == "PV-YAML-003"] == [14]
+    assert [at.column for at in check(contract, lint=True) if at.rule == "PV-YAML-006"] == [14]
 
 
 UNREAD = "machines:\n  small: &s {cores: 2}\n  large: {<<: *s}\n  huge: {<<: *s}\nday: !mine x\n"
@@ -153,6 +226,7 @@ def test_a_contract_with_a_merge_key_that_nobody_reads_can_be_read(tmp_path):
     assert read_contract(path).kind == "pattern"
 
 
+@example("---")  # alone it would begin a document
 @given(st.text(alphabet="0123456789._:+-eExoyYnNsSofFTZ", min_size=1, max_size=9))
 def test_exactly_the_scalars_that_pyyaml_would_print_otherwise_are_told(text):
     try:
@@ -161,7 +235,7 @@ def test_exactly_the_scalars_that_pyyaml_would_print_otherwise_are_told(text):
     except YamlError:
         assume(False)
     try:
-        theirs = yaml.safe_load(text)
+        theirs = yaml.safe_load(f"author: {text}")["author"]
     except (ValueError, yaml.YAMLError):
         theirs = text
     mine = document.value["metadata"]["author"]

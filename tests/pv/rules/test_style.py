@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pv.contract import make_contract
-from pv.findings import NOTE, WARNING
+from pv.findings import WARNING
 from pv.rules import check
 from pv.rules.style import measurable, runs
 from pv.yaml_loader import load
@@ -133,13 +133,28 @@ def test_no_text_of_a_test_and_no_prediction_raises(text):
     assert measurable(text) in (True, False)
 
 
-def test_a_test_that_names_nothing_that_runs_is_a_note_and_one_with_falsifiers_is_none():
+def test_each_test_that_names_nothing_that_runs_is_a_warning_and_so_is_prose_beside_falsifiers():
     text = "falsification_tests:\n- {id: T, test: by hand on paper}\n- {prediction: 1}\n- {id: U, test: {harness: h}}\n"
     text += "- {id: V, test: by hand on paper, falsifiers: {algorithm: 'a:b'}}\n"
     assert found(text, "PV-STYLE-002") == [
-        (3, NOTE, "T describes its test, and names nothing that runs"),
-        (4, NOTE, "the falsification test in line 4 has no test"),
+        (3, WARNING, "T describes its test, and names nothing that runs"),
+        (4, WARNING, "the falsification test in line 4 has no test"),
+        (6, WARNING, "V describes in `test` what its falsifiers run: who reads it cannot run it"),
     ]
+
+
+@pytest.mark.parametrize("last", ["by hand on paper", "cargo test x"])
+def test_many_tests_that_name_nothing_that_runs_are_one_warning(last):
+    text = "falsification_tests:\n" + "".join(f"- {{id: T-{n}, test: by hand on paper}}\n" for n in range(4))
+    text += f"- {{id: T-4, test: {last}}}\n- {{id: U, test: make x, falsifiers: {{algorithm: 'a:b'}}}}\n"
+    count = 5 if last == "by hand on paper" else 4
+    what = f"{count} of 5 tests name nothing that runs: T-0, T-1, T-2, .."
+    assert found(text, "PV-STYLE-002") == [(3, WARNING, what)]
+
+
+def test_two_tests_none_of_which_names_what_runs_are_one_warning():
+    text = "falsification_tests:\n- {id: T, test: by hand on paper}\n- {id: U, prediction: 1}\n"
+    assert found(text, "PV-STYLE-002") == [(3, WARNING, "2 of 2 tests name nothing that runs: T, U")]
 
 
 OBLIGATION = (
