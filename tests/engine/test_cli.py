@@ -18,6 +18,7 @@ from engine import aprt, cli, stages
 from engine.cli import build_parser, main
 from engine.registry import locate
 from engine.trace_folder import read_manifest
+from engine.variants import chosen
 from tests.engine.model_files import keys, tensors, write
 
 APR = Path(sys.executable).parent / "apr"
@@ -107,7 +108,7 @@ def test_the_json_of_a_run_has_these_keys(answer):
     assert list(said) == [
         *("schema", "model", "path", "variant", "prompt", "prompt_tokens", "tokens", "text", "stop", "top_first")
     ]
-    assert (said["schema"], said["path"], said["variant"], said["prompt"]) == ("apr-run/1", "fast", "generic", TEXT)
+    assert (said["schema"], said["path"], said["variant"], said["prompt"]) == ("apr-run/1", "fast", chosen(), TEXT)
     assert said["model"]["architecture"] == "qwen2"
     assert said["model"]["file"] == str(locate("tiny-qwen2"))
     assert said["stop"] in ("length", "end")
@@ -119,7 +120,9 @@ def test_the_json_of_a_run_has_these_keys(answer):
 
 def test_the_last_line_says_which_path_served_and_why_it_ended(apr, small):
     _, _, err = apr("run", small, "--prompt", "hi", "--max-tokens", 2)
-    pattern = r"apr: path fast, variant generic, \d+ threads.*; 1 prompt tokens, 2 generated; --max-tokens reached\n"
+    pattern = (
+        rf"apr: path fast, variant {chosen()}, \d+ threads.*; 1 prompt tokens, 2 generated; --max-tokens reached\n"
+    )
     assert re.fullmatch(pattern, err)
     _, _, err = apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--path", "reference")
     assert err.startswith("apr: path reference, variant numpy-float64; 1 prompt tokens, 1 generated; ")
@@ -146,7 +149,7 @@ def test_run_path_chooses_the_path(answer):
 
 
 def test_run_threads_sets_their_number(apr, small):
-    assert "generic, 1 threads" in apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--threads", 1)[2]
+    assert f"{chosen()}, 1 threads" in apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--threads", 1)[2]
 
 
 def test_run_max_tokens_limits_the_answer(answer, small):
@@ -203,7 +206,7 @@ def test_logits_that_are_not_finite_are_an_error(apr, tmp_path):
 def test_trace_writes_what_is_selected(apr, tmp_path, small):
     code, out, err = apr("trace", small, "--save-tensor", "lm_head,FFN_Gate", "--prompt", "hi")
     assert (code, out) == (0, "3 tensors in small-trace\n")
-    assert re.fullmatch(r"apr: path fast, variant generic, \d+ threads.*; 1 tokens 256\n", err)
+    assert re.fullmatch(rf"apr: path fast, variant {chosen()}, \d+ threads.*; 1 tokens 256\n", err)
     files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert files == [
         f"small-trace/{name}"
@@ -247,7 +250,7 @@ def test_trace_path_chooses_the_path(traced, small):
 
 
 def test_trace_threads_sets_their_number(apr, small):
-    assert "generic, 1 threads" in apr("trace", small, "--save-tensor", "lm_head", "--threads", 1)[2]
+    assert f"{chosen()}, 1 threads" in apr("trace", small, "--save-tensor", "lm_head", "--threads", 1)[2]
 
 
 @pytest.mark.parametrize("flag", ["--output", "--save-tensor-dir"])
