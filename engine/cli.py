@@ -1,10 +1,11 @@
-"""Console script `apr`: run, trace, diff, inspect, pull."""
+"""Console script `apr`: run, trace, warmup, diff, inspect, pull."""
 
 import argparse
 import io
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import stages
 from engine.errors import EngineError
+from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     prompt = encode(tokenizer, args.prompt, chat=args.chat)
     check_prompt(prompt, model.config.context)
     capacity = min(model.config.context, len(prompt) + args.max_tokens)
-    path = open_path(model, args.path, capacity=capacity, threads=args.threads)
+    path = open_path(model, args.path, capacity=capacity, threads=args.threads, variant=args.variant, tell=note)
     decoder = tokenizer.stream()
     tokens: list[int] = []
     text, top, stop = "", [], ""
@@ -96,7 +98,7 @@ def trace(args: argparse.Namespace) -> int:
         )
     prompt = encode(tokenizer, args.prompt, chat=False)
     check_prompt(prompt, model.config.context)
-    path = open_path(model, args.path, capacity=len(prompt), threads=args.threads)
+    path = open_path(model, args.path, capacity=len(prompt), threads=args.threads, variant=args.variant, tell=note)
     folder = Path(args.output) if args.output else trace_folder.default_folder(model.path)
     writer = trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers))
     path.forward(prompt, tap=writer.tap)
@@ -143,6 +145,26 @@ def inspect(args: argparse.Namespace) -> int:
 
     facts = describe(locate(args.model))
     print(json.dumps(facts) if args.json else render(facts))
+    return 0
+
+
+def warmup(args: argparse.Namespace) -> int:
+    """Compile the kernels of the fast path now, for images and CI."""
+    from engine import variants
+    from engine.gguf import read_gguf
+    from engine.model import read_model
+    from engine.registry import locate
+
+    models = [read_model(read_gguf(locate(name))) for name in args.models]
+    variants.choose(args.variant)
+    from engine.formats import FORMATS
+    from engine.kernels import prepared
+    from engine.warmup import compile_kernels, formats_of
+
+    start = time.perf_counter()
+    names = {name for model in models for name in formats_of(model)} or {fmt.name for fmt in FORMATS.values()}
+    compiled = compile_kernels(names, note)
+    print(f"{compiled} kernels compiled in {time.perf_counter() - start:.1f} s, kept in {prepared.FOLDER}")
     return 0
 
 
@@ -203,6 +225,15 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--prompt", default=DEFAULT_PROMPT, metavar="TEXT", help="default: %(default)r")
         sub.add_argument("--path", default="fast", choices=("fast", "reference"), help="execution path (default: fast)")
         sub.add_argument("--threads", type=int, metavar="N", help="threads of the fast path (default: all cores)")
+        variant(sub)
+
+    def variant(sub: argparse.ArgumentParser) -> None:
+        known = ", ".join(VARIANTS)
+        sub.add_argument(
+            "--variant",
+            metavar="NAME",
+            help=f"kernels of the fast path: {known} (default: ${VARIABLE}, or else the fastest that the CPU has)",
+        )
 
     sub = command("run", run)
     sub.add_argument("model", nargs="?", default=DEFAULT_MODEL, metavar="MODEL", help=model_help)
@@ -245,6 +276,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="layers START to END - 1 (default: all); whole-model stages are saved regardless",
     )
     execution(sub)
+
+    sub = command("warmup", warmup)
+    sub.add_argument("models", nargs="*", metavar="MODEL", help="compile what these need (default: all formats)")
+    variant(sub)
 
     sub = command("diff", diff)
     sub.add_argument("a", type=Path, metavar="A", help="tensor file or trace folder")

@@ -1,6 +1,6 @@
 """Which execution path serves a command, chosen by name and never exchanged in silence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -28,22 +28,42 @@ class ExecutionPath(Protocol):
     def forward(self, tokens: Sequence[int], tap: "Tap | None" = None) -> NDArray[np.float32]: ...
 
 
-def open_path(model: Model, name: str, *, capacity: int, threads: int | None = None) -> ExecutionPath:
-    """The path of that name with an empty cache for `capacity` tokens; threads None: all cores (fast path only)."""
+def open_path(
+    model: Model,
+    name: str,
+    *,
+    capacity: int,
+    threads: int | None = None,
+    variant: str | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> ExecutionPath:
+    """The path of that name with an empty cache for `capacity` tokens.
+
+    threads  of the fast path; None: all cores
+    variant  of the fast path's kernels; None: the fastest that this CPU has (engine.variants)
+    tell     called with a line when kernels have to be compiled first
+    """
     if name == "reference":
         if threads is not None:
             raise EngineError("the reference path runs on numpy's own threads", where="--threads", hint="leave it out")
+        if variant is not None:
+            raise EngineError("the reference path has no variants", where="--variant", hint="leave it out")
         from engine.reference import ReferencePath
 
         return ReferencePath(model)
     if name != "fast":
         raise EngineError(f"unknown path {name!r}", where="--path", hint=f"one of: {', '.join(NAMES)}")
     try:
-        from engine.fast import FastPath  # here, so that no other command waits for numba
+        from engine import variants  # here, so that no other command waits for numba
+
+        variants.choose(variant)
+        from engine.fast import FastPath
+        from engine.warmup import compile_kernels, formats_of
     except ImportError as error:
         raise EngineError(
             f"the fast path cannot be loaded: {error}",
             where="--path",
             hint="install numba for this Python, or ask for the slow path by name: --path reference",
         ) from error
+    compile_kernels(formats_of(model), tell)
     return FastPath(model, capacity=capacity, threads=threads)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from engine import kernels, stages, trace_folder
+from engine import stages, trace_folder
 from engine.errors import EngineError
+from engine.fast import FastPath
 from engine.paths import open_path
 from falsifiers.subject import (
     CORES,
@@ -113,14 +114,15 @@ def sums_depend_on_the_threads() -> Iterator[None]:
     """With more than one thread the norm's last bit differs, as a parallel reduction's would."""
     import numba
 
-    rmsnorm = kernels.rmsnorm
+    normalise = FastPath.normalise
 
-    def unstable(out: Any, x: Any, gain: Any, eps: float) -> None:
-        rmsnorm(out, x, gain, eps)
+    def unstable(self: FastPath, b: Any, delta: Any, gain: Any, into: Any) -> None:
+        normalise(self, b, delta, gain, into)
         if numba.get_num_threads() > 1:
-            out[0, 0] = np.nextafter(out[0, 0], np.float32(np.inf))
+            into.x[0, 0] = np.nextafter(into.x[0, 0], np.float32(np.inf))
+            into.quantise()
 
-    with patched(kernels, "rmsnorm", unstable):
+    with patched(FastPath, "normalise", unstable):
         yield
 
 

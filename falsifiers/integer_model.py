@@ -1,6 +1,6 @@
 """An integer model of the fast path's matrix product: numpy and no numba, same canonical order, so the same bits.
 
-The order (see engine/kernels.py): blocks by index; a block's products are summed exactly in integers; the sum joins the
+The order (see engine/kernels): blocks by index; a block's products are summed exactly in integers; the sum joins the
 row by one fused multiply-add in float32, the minimum's by a second one. Written from ggml's block layouts, apart from
 the kernels: where the two disagree in one bit, one of them is wrong.
 """

@@ -9,10 +9,11 @@ import numpy as np
 
 from engine import fast, kernels, numerics, paths, reference
 from engine.errors import EngineError
-from engine.fast import FastPath
+from engine.fast import Buffers, FastPath, Rows
 from engine.paths import open_path
 from engine.stages import ORDER
 from engine.trace_folder import read_manifest
+from falsifiers.defects import norms_replaced
 from falsifiers.subject import (
     ALL_STAGES,
     CORES,
@@ -61,10 +62,10 @@ def normalised_error(trial: Trial, got: Any, want: Any, name: str) -> float:
 def norm_forgets_the_root() -> Iterator[None]:
     """Rows are divided by their mean square instead of its root."""
 
-    def rootless(out: Any, x: Any, gain: Any, eps: float) -> None:
-        out[:] = x / (np.mean(x * x, axis=1, keepdims=True) + np.float32(eps)) * gain
+    def rootless(x: Any, eps: float) -> Any:
+        return x / (np.mean(x * x, axis=1, keepdims=True) + np.float32(eps))
 
-    with patched(kernels, "rmsnorm", rootless):
+    with norms_replaced(rootless):
         yield
 
 
@@ -72,7 +73,7 @@ def norm_forgets_the_root() -> Iterator[None]:
 def rope_pairs_swapped() -> Iterator[None]:
     """Rotary positions use the other architecture's pairing."""
     rotate = kernels.rotate
-    with patched(kernels, "rotate", lambda out, x, cosine, sine, adjacent: rotate(out, x, cosine, sine, not adjacent)):
+    with patched(kernels, "rotate", lambda *args: rotate(*args[:-1], not args[-1])):
         yield
 
 
@@ -92,74 +93,95 @@ def positions_start_at_one() -> Iterator[None]:
 @mutant
 def a_query_head_reads_the_wrong_keys() -> Iterator[None]:
     """Query heads are shared out to key heads in turn instead of in groups."""
-    attend = kernels.attend
+    attend = FastPath.attend
 
-    def interleaved(
-        out: Any, scores: Any, weights: Any, q: Any, keys: Any, values: Any, past: int, scale: float
-    ) -> None:
-        group = q.shape[1] // keys.shape[0]
-        turn = np.arange(q.shape[1]) % keys.shape[0]
-        if group > 1:
-            keys, values = np.ascontiguousarray(keys[turn]), np.ascontiguousarray(values[turn])
-        attend(out, scores, weights, q, keys, values, past, scale)
+    def interleaved(self: FastPath, b: Buffers, layer: int, scores: Any) -> None:
+        c = self.model.config
+        order = sorted(range(c.heads), key=lambda head: (head % c.kv_heads, head))  # the slots of each group
+        b.q[:] = b.q[:, order].copy()
+        attend(self, b, layer, scores)
+        mixed = b.mixed.x[:, : c.q_width].reshape(len(b.x), c.heads, c.head_dim)
+        for array in (b.q, mixed, *(() if scores is None else scores)):
+            array[:, order] = array.copy()
+        b.mixed.quantise()
 
-    with patched(kernels, "attend", interleaved):
+    with patched(FastPath, "attend", interleaved):
         yield
 
 
 @mutant
 def scores_are_not_scaled() -> Iterator[None]:
     """The division by the root of the head's width is missing."""
-    attend = kernels.attend
-    with patched(kernels, "attend", lambda *args: attend(*args[:-1], np.float32(1))):
+    attend = FastPath.attend
+
+    def unscaled(self: FastPath, *args: Any) -> None:
+        self.scale[:] = 1
+        attend(self, *args)
+
+    with patched(FastPath, "attend", unscaled):
         yield
 
 
 @mutant
 def a_token_sees_the_next() -> Iterator[None]:
     """The causal mask is off by one: each token also attends to the one after it."""
-    attend = kernels.attend
+    attend = FastPath.attend
 
-    def ahead(out: Any, scores: Any, weights: Any, q: Any, keys: Any, values: Any, past: int, scale: Any) -> None:
-        attend(out, scores, weights, q, keys, values, past, scale)
-        for t in range(q.shape[0] - 1):
-            attend(out[t : t + 1], scores[t : t + 1, :, : past + t + 2], weights[t : t + 1, :, : past + t + 2],
-                   q[t : t + 1], keys, values, past + t + 1, scale)  # fmt: skip
+    def ahead(self: FastPath, b: Buffers, layer: int, scores: Any) -> None:
+        attend(self, b, layer, scores)
+        c, past = self.model.config, self.position
+        group = c.heads // c.kv_heads
+        keys, values = (
+            np.repeat(cache[layer, :, :, : c.head_dim], group, axis=0) for cache in (self.keys, self.values)
+        )
+        for t in range(len(b.x) - 1):
+            seen = past + t + 2
+            products = np.einsum("hd,hsd->hs", b.q[t, :, : c.head_dim], keys[:, :seen]) * self.scale
+            weights = reference.softmax(products.astype(np.float64))
+            if scores is not None:
+                scores[0, t, :, :seen], scores[1, t, :, :seen] = products, weights
+            b.mixed.x[t, : c.q_width] = np.einsum("hs,hsd->hd", weights, values[:, :seen]).ravel()
+        b.mixed.quantise()
 
-    with patched(kernels, "attend", ahead):
+    with patched(FastPath, "attend", ahead):
         yield
 
 
 @mutant
 def silu_is_relu() -> Iterator[None]:
     """The activation is a plain rectifier."""
-    with patched(kernels, "silu", lambda out, x: np.maximum(x, 0, out=out)):
+
+    def rectify(self: FastPath, b: Buffers, silu: Any) -> None:
+        gate, up = np.split(b.gate_up, 2, axis=1)
+        rectified = np.maximum(gate, 0)
+        if silu is not None:
+            silu[:] = rectified
+        b.activated.x[:] = rectified * up
+        b.activated.quantise()
+
+    with patched(FastPath, "activate", rectify):
         yield
 
 
 @mutant
 def minimum_is_added_twice() -> Iterator[None]:
     """The minimum of the weight formats that have one is subtracted with the wrong sums."""
-    quantise = kernels.quantise_rows
+    quantise = Rows.quantise
 
-    def doubled(x: Any, block: int, q: Any, scale: Any, sums: Any, sub: int) -> None:
-        quantise(x, block, q, scale, sums, sub)
-        sums *= 2
+    def doubled(self: Rows) -> None:
+        quantise(self)
+        self.sums32 *= 2
+        self.sums256 *= 2
 
-    with patched(kernels, "quantise_rows", doubled):
+    with patched(Rows, "quantise", doubled):
         yield
 
 
 @mutant
 def residual_is_forgotten() -> Iterator[None]:
     """The residual stream leaves out what a block computed."""
-    add = kernels.add
-
-    def forgetful(out: Any, a: Any, b: Any) -> None:
-        if out is not a or b.shape[0] == 1:
-            add(out, a, b)
-
-    with patched(kernels, "add", forgetful):
+    normalise = FastPath.normalise
+    with patched(FastPath, "normalise", lambda self, b, delta, *rest: normalise(self, b, None, *rest)):
         yield
 
 
@@ -328,27 +350,26 @@ def chunks_and_threads_keep_the_bits(trial: Trial) -> None:
 @mutant
 def cache_forgets_the_last_key() -> Iterator[None]:
     """Each call writes its keys one position too early once the cache is not empty."""
-    attend = kernels.attend
+    attend = FastPath.attend
 
-    def forgetful(out: Any, scores: Any, weights: Any, q: Any, keys: Any, values: Any, past: int, scale: Any) -> None:
-        if past:
-            keys = keys.copy()
-            keys[:, past - 1] = 0
-        attend(out, scores, weights, q, keys, values, past, scale)
+    def forgetful(self: FastPath, b: Buffers, layer: int, scores: Any) -> None:
+        if self.position:
+            self.keys[layer, :, self.position - 1] = 0
+        attend(self, b, layer, scores)
 
-    with patched(kernels, "attend", forgetful):
+    with patched(FastPath, "attend", forgetful):
         yield
 
 
 @mutant
 def batches_round_differently() -> Iterator[None]:
     """A matrix product over several tokens sums in another order than one over a single token."""
-    matmul = kernels.matmul_quantised
+    project = FastPath.project
 
-    def batched(out: Any, *args: Any) -> None:
-        matmul(out, *args)
-        if out.shape[0] > 1:
+    def batched(self: FastPath, product: Any, rows: Rows, out: Any) -> None:
+        project(self, product, rows, out)
+        if len(out) > 1:
             out *= np.float32(1 + 2**-23)
 
-    with patched(kernels, "matmul_quantised", batched):
+    with patched(FastPath, "project", batched):
         yield

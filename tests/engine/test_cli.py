@@ -14,10 +14,13 @@ import numpy as np
 import pytest
 
 import engine.fast
-from engine import aprt, cli, stages
+from engine import aprt, cli, stages, warmup
 from engine.cli import build_parser, main
+from engine.formats import FORMATS
 from engine.registry import locate
 from engine.trace_folder import read_manifest
+from engine.variants import available, chosen
+from engine.warmup import compile_kernels
 from tests.engine.model_files import keys, tensors, write
 
 APR = Path(sys.executable).parent / "apr"
@@ -29,6 +32,12 @@ def small(tmp_path_factory):
     """A model of two layers with random weights, whose context is 32 and whose tokens are bytes."""
     folder = tmp_path_factory.mktemp("models")
     return str(write(folder / "small.gguf", keys("qwen2"), tensors("qwen2"), "Q8_0"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled():
+    """No command has to say that it compiles first."""
+    compile_kernels({"F16", "Q8_0", "Q4_K", "Q6_K"}, lambda line: None)
 
 
 @pytest.fixture
@@ -107,7 +116,7 @@ def test_the_json_of_a_run_has_these_keys(answer):
     assert list(said) == [
         *("schema", "model", "path", "variant", "prompt", "prompt_tokens", "tokens", "text", "stop", "top_first")
     ]
-    assert (said["schema"], said["path"], said["variant"], said["prompt"]) == ("apr-run/1", "fast", "generic", TEXT)
+    assert (said["schema"], said["path"], said["variant"], said["prompt"]) == ("apr-run/1", "fast", chosen(), TEXT)
     assert said["model"]["architecture"] == "qwen2"
     assert said["model"]["file"] == str(locate("tiny-qwen2"))
     assert said["stop"] in ("length", "end")
@@ -119,7 +128,9 @@ def test_the_json_of_a_run_has_these_keys(answer):
 
 def test_the_last_line_says_which_path_served_and_why_it_ended(apr, small):
     _, _, err = apr("run", small, "--prompt", "hi", "--max-tokens", 2)
-    pattern = r"apr: path fast, variant generic, \d+ threads.*; 1 prompt tokens, 2 generated; --max-tokens reached\n"
+    pattern = (
+        rf"apr: path fast, variant {chosen()}, \d+ threads.*; 1 prompt tokens, 2 generated; --max-tokens reached\n"
+    )
     assert re.fullmatch(pattern, err)
     _, _, err = apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--path", "reference")
     assert err.startswith("apr: path reference, variant numpy-float64; 1 prompt tokens, 1 generated; ")
@@ -146,7 +157,7 @@ def test_run_path_chooses_the_path(answer):
 
 
 def test_run_threads_sets_their_number(apr, small):
-    assert "generic, 1 threads" in apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--threads", 1)[2]
+    assert f"{chosen()}, 1 threads" in apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--threads", 1)[2]
 
 
 def test_run_max_tokens_limits_the_answer(answer, small):
@@ -203,7 +214,7 @@ def test_logits_that_are_not_finite_are_an_error(apr, tmp_path):
 def test_trace_writes_what_is_selected(apr, tmp_path, small):
     code, out, err = apr("trace", small, "--save-tensor", "lm_head,FFN_Gate", "--prompt", "hi")
     assert (code, out) == (0, "3 tensors in small-trace\n")
-    assert re.fullmatch(r"apr: path fast, variant generic, \d+ threads.*; 1 tokens 256\n", err)
+    assert re.fullmatch(rf"apr: path fast, variant {chosen()}, \d+ threads.*; 1 tokens 256\n", err)
     files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert files == [
         f"small-trace/{name}"
@@ -246,8 +257,33 @@ def test_trace_path_chooses_the_path(traced, small):
     assert a.tobytes() != b.tobytes()
 
 
+@pytest.mark.parametrize("verb", ["run", "trace", "warmup"])
+def test_variant_chooses_the_kernels(apr, small, verb):
+    rest = {"run": ["--max-tokens", 1], "trace": ["--save-tensor", "lm_head"], "warmup": []}[verb]
+    code, out, err = apr(verb, small, *rest, "--variant", chosen())
+    assert code == 0
+    assert chosen() in out + err
+    for other in set(available()) - {chosen()}:
+        code, out, err = apr(verb, small, *rest, "--variant", other)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"apr: --variant: the kernels of this process are {chosen()}\n")
+
+
+def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeypatch):
+    asked = []
+    monkeypatch.setattr(warmup, "compile_kernels", lambda names, tell: asked.append(set(names)) or len(asked))
+    assert re.fullmatch(
+        rf"1 kernels compiled in \d+\.\d s, kept in .*{chosen()}-[0-9a-f]{{16}}\n", apr("warmup", small)[1]
+    )
+    assert apr("warmup")[1].startswith("2 kernels compiled")
+    assert asked == [{"Q8_0"}, {fmt.name for fmt in FORMATS.values()}]
+    code, out, err = apr("warmup", "nothing.gguf")
+    assert (code, out) == (2, "")
+    assert "nothing.gguf" in err
+
+
 def test_trace_threads_sets_their_number(apr, small):
-    assert "generic, 1 threads" in apr("trace", small, "--save-tensor", "lm_head", "--threads", 1)[2]
+    assert f"{chosen()}, 1 threads" in apr("trace", small, "--save-tensor", "lm_head", "--threads", 1)[2]
 
 
 @pytest.mark.parametrize("flag", ["--output", "--save-tensor-dir"])
@@ -417,6 +453,8 @@ def test_a_file_that_may_not_be_read_is_an_error(apr, small, monkeypatch, comman
         (["--threads", "0"], "apr: --threads: 0 threads asked for\n  hint: 1 to "),
         (["--threads", "1000000"], "apr: --threads: 1000000 threads asked for\n  hint: 1 to "),
         (["--threads", "2", "--path", "reference"], "apr: --threads: the reference path runs on numpy's own threads\n"),
+        (["--variant", "sse9"], "apr: --variant: unknown variant 'sse9'\n  hint: one of: avx512-vnni, avx2, generic\n"),
+        (["--variant", "generic", "--path", "reference"], "apr: --variant: the reference path has no variants\n"),
         (["--prompt", ""], "apr: --prompt: the prompt has no tokens\n"),
         (["--prompt", "x" * 33], "apr: --prompt: the prompt has 33 tokens, the model's context is 32\n"),
         (["--prompt", "\udce9"], "apr: prompt: the text is not valid Unicode at character 0"),
@@ -498,6 +536,7 @@ COVERED = {
     ("run", "--prompt"): test_run_prompt_is_what_is_continued,
     ("run", "--path"): test_run_path_chooses_the_path,
     ("run", "--threads"): test_run_threads_sets_their_number,
+    ("run", "--variant"): test_variant_chooses_the_kernels,
     ("run", "--max-tokens"): test_run_max_tokens_limits_the_answer,
     ("run", "--temperature"): test_run_temperature_top_k_top_p_and_seed_govern_the_choice,
     ("run", "--top-k"): test_run_temperature_top_k_top_p_and_seed_govern_the_choice,
@@ -515,6 +554,9 @@ COVERED = {
     ("trace", "--prompt"): test_trace_prompt_is_what_runs,
     ("trace", "--path"): test_trace_path_chooses_the_path,
     ("trace", "--threads"): test_trace_threads_sets_their_number,
+    ("trace", "--variant"): test_variant_chooses_the_kernels,
+    ("warmup", "MODEL"): test_warmup_compiles_what_the_models_need_or_all_formats,
+    ("warmup", "--variant"): test_variant_chooses_the_kernels,
     ("diff", "A"): test_diff_exits_with_0_1_or_2,
     ("diff", "B"): test_diff_exits_with_0_1_or_2,
     ("diff", "--values"): test_diff_demands_to_be_told_what_it_compares,

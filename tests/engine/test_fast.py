@@ -6,10 +6,12 @@ import numba
 import numpy as np
 import pytest
 
+from engine import fast
 from engine.errors import EngineError
 from engine.fast import FastPath
 from engine.reference import ReferencePath
 from engine.stages import ORDER
+from engine.variants import chosen
 from falsifiers.synthetic import NAMED, random_model, random_weight
 
 TOKENS = [7, 300, 21, 7, 128, 42]
@@ -68,6 +70,46 @@ def test_with_float_weights_both_paths_agree_to_float32(model, name):
         assert error(a, b) <= 5e-6, (stage, layer)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "heads", "kv_heads", "head_dim", "ffn"), [(100, 3, 1, 20, 90), (64, 4, 4, 16, 80), (50, 2, 1, 7, 1100)]
+)
+def test_widths_that_fill_no_vector_give_what_the_reference_path_gives(model, hidden, heads, kv_heads, head_dim, ffn):
+    """Rows, heads and the halves of gate and up are continued with zeros, of which no stage tells."""
+    rng, c = np.random.default_rng(34), model.config
+    c = replace(
+        c, hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim, ffn=ffn, rope_dim=head_dim // 2 * 2
+    )
+
+    def weight(rows, columns):
+        return random_weight(rng, "w", rows, columns, NAMED["F32"])
+
+    def gain(size):
+        return rng.uniform(0.5, 1.5, size).astype(np.float32)
+
+    layers = tuple(
+        replace(
+            layer, attn_norm=gain(hidden), ffn_norm=gain(hidden), q=weight(c.q_width, hidden),
+            k=weight(c.kv_width, hidden), v=weight(c.kv_width, hidden), attn_out=weight(hidden, c.q_width),
+            gate=weight(ffn, hidden), up=weight(ffn, hidden), down=weight(hidden, ffn),
+            qkv_bias=None if layer.qkv_bias is None else gain(c.q_width + 2 * c.kv_width),
+        )
+        for layer in model.layers
+    )  # fmt: skip
+    embedding = weight(c.vocab, hidden)
+    factors = None if model.rope_factors is None else gain(c.rope_dim // 2)
+    odd = replace(
+        model, config=c, layers=layers, embedding=embedding, output=embedding, final_norm=gain(hidden),
+        rope_factors=factors,
+    )  # fmt: skip
+    path = opened(odd)
+    _, got = traced(path, TOKENS)
+    _, want = traced(ReferencePath(odd), TOKENS)
+    assert [(stage, layer, a.shape) for stage, layer, a in got] == [(stage, layer, a.shape) for stage, layer, a in want]
+    for (stage, layer, a), (_, _, b) in zip(got, want, strict=True):
+        assert error(a, b) <= 1e-5, (stage, layer)
+    assert path.forward([3]).tobytes() == opened(odd).forward([*TOKENS, 3]).tobytes()
+
+
 def test_a_tap_changes_nothing(model):
     assert traced(opened(model), TOKENS)[0].tobytes() == opened(model).forward(TOKENS).tobytes()
 
@@ -86,6 +128,29 @@ def test_chunks_give_the_bits_of_the_whole(model, cuts):
     for stage, layer, want in rows:
         if stage not in ("lm_head", "attn_scores", "attn_softmax"):  # these are as wide as what has been seen
             assert np.concatenate(pieces[stage, layer]).tobytes() == want.tobytes(), (stage, layer)
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_a_long_prompt_is_computed_in_chunks_with_the_bits_of_the_whole(model, monkeypatch, size):
+    whole, _ = traced(opened(model), TOKENS)
+    monkeypatch.setattr(fast, "CHUNK", size)
+    path, counts = opened(model), []
+    through = FastPath._through
+    monkeypatch.setattr(FastPath, "_through", lambda self, t, tap: counts.append(len(t)) or through(self, t, tap))
+    assert path.forward(TOKENS).tobytes() == whole.tobytes()
+    assert counts == [size] * (6 // size) + [6 % size] * (6 % size > 0)
+    assert path.position == 6
+
+
+def test_arrays_are_kept_for_one_token_and_for_the_last_other_number(model):
+    path = opened(model, capacity=20)
+    one = path.buffers(1)
+    three = path.buffers(3)
+    assert path.buffers(1) is one
+    assert path.buffers(3) is three
+    path.buffers(4)
+    assert path.buffers(1) is one
+    assert path.buffers(3) is not three
 
 
 def test_later_tokens_do_not_change_one_bit_of_earlier_rows(model):
@@ -122,6 +187,15 @@ def test_the_cache_does_not_overflow(model):
     path.forward([1])
     with pytest.raises(ValueError, match=r"^7 \+ 1 tokens do not fit a cache of 7$"):
         path.forward([1])
+
+
+def test_a_token_that_the_vocabulary_lacks_is_refused(model):
+    path = opened(model)
+    path.forward(TOKENS)
+    with pytest.raises(IndexError):
+        path.forward([model.config.vocab])
+    assert path.position == len(TOKENS)
+    assert path.forward([9]).tobytes() == opened(model).forward([*TOKENS, 9]).tobytes()
 
 
 @pytest.mark.parametrize("threads", [0, -1, 10**6])
@@ -164,5 +238,5 @@ def test_a_weight_that_is_not_finite_reaches_the_logits(model, bad):
 def test_the_path_names_itself_and_its_threading_layer(model):
     path = opened(model)
     path.forward([1])
-    assert (path.name, path.variant) == ("fast", "generic")
+    assert (path.name, path.variant) == ("fast", chosen())
     assert path.threading in ("omp", "tbb", "workqueue")

@@ -1,0 +1,255 @@
+"""What the fast path calls: steps of a forward pass over addresses, so that numba's share of a call is a microsecond.
+
+Nothing here checks a bound: whoever calls has checked every shape against the file.
+"""
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import intrinsic
+
+from engine.kernels import blocks, rows, tiles
+from engine.kernels.formats import address, kernels_of
+from engine.kernels.simd import calling
+
+norm_row, add_row, swiglu_row, attend_row = rows.norm_row, rows.add_row, rows.swiglu_row, rows.attend_row
+exp16 = rows.exp16
+quantise_32, quantise_256 = rows.quantise_32, rows.quantise_256
+rows_continued = rows.continued
+QUANTISED = {layout.code: layout for layout in blocks.LAYOUTS}
+"""The quantised formats by ggml's number; the others are F32, F16 and BF16."""
+SCRATCH = tiles.SCRATCH
+CHUNK = 64
+"""Rows of weights that are one task."""
+
+# the columns of a job
+FORMAT, WEIGHTS, STRIDE, ROWS, BLOCKS, COLUMN, FLOATING, Q, SUMS, ONE, MANY = COLUMNS = range(11)
+# addresses of activations: in float32, in int8 by blocks of 32 and of 256, and what belongs to those
+X, Q32, SCALE32, SUMS32, Q256, SCALE256, SUMS16, SUMS256 = range(8)
+BY_32, BY_256 = 1, 2
+LANES = rows.LANES
+
+
+call_dot, call_tile, call_floats = calling(8), calling(10), calling(8)
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c in float32 with one rounding (IEEE 754 fusedMultiplyAdd)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return types.float32(types.float32, types.float32, types.float32), codegen
+
+
+def job(name: str, code: int, weights: int, stride: int, rows_: int, blocks_: int, column: int) -> tuple[int, ...]:
+    """A matrix as a row of jobs: its format, address, bytes per row, rows, blocks per row, first column of the output;
+    then what its kernels read, and where the one for single tokens and the one for many lie.
+    """
+    if code not in QUANTISED:
+        (one,) = map(address, kernels_of(name))
+        return (code, weights, stride, rows_, blocks_, column, 1, X, X, one, one)
+    layout = QUANTISED[code]
+    sums = SUMS32 if layout.block == 32 else (SUMS16 if layout.sub == 16 else SUMS256)
+    one, many = map(address, kernels_of(name))
+    return (code, weights, stride, rows_, blocks_, column, 0, Q32 if layout.block == 32 else Q256, sums, one, many)
+
+
+@njit(cache=True)
+def few_rows(job, first, count, a, pitch, out):
+    """Some rows of one job for all tokens: out (T, columns) float32, written."""
+    T, column = out.shape[0], job[COLUMN]
+    if job[FLOATING]:
+        tile = np.empty((4, 4), np.float32)
+        for row in range(first, first + count, 4):
+            weights, last = job[WEIGHTS] + row * job[STRIDE], min(4, first + count - row) - 1
+            for t in range(0, T, 4):
+                newest = min(4, T - t) - 1
+                call_floats(
+                    job[ONE], weights, job[STRIDE], last, job[BLOCKS], a[X] + t * pitch, pitch, newest, tile.ctypes.data
+                )
+                for i in range(last + 1):
+                    for j in range(newest + 1):
+                        out[t + j, column + row + i] = tile[i, j]
+        return
+    q, scale, sums = a[job[Q]], a[job[Q] + 1], a[job[SUMS]]
+    if T == 1:
+        eight = np.empty(8, np.float32)
+        for row in range(first, first + count, 8):
+            weights, last = job[WEIGHTS] + row * job[STRIDE], min(8, first + count - row) - 1
+            call_dot(job[ONE], weights, job[STRIDE], last, job[BLOCKS], q, scale, sums, eight.ctypes.data)
+            for i in range(last + 1):
+                out[0, column + row + i] = eight[i]
+    else:
+        tokens = padded(T)
+        sixteen = np.empty((tokens, 16), np.float32)
+        scratch = np.empty(SCRATCH + 64, np.uint8)
+        aligned = (scratch.ctypes.data + 63) // 64 * 64
+        for row in range(first, first + count, 16):
+            weights, last = job[WEIGHTS] + row * job[STRIDE], min(16, first + count - row) - 1
+            call_tile(
+                job[MANY], weights, job[STRIDE], last, job[BLOCKS], tokens, q, scale, sums, sixteen.ctypes.data, aligned
+            )
+            for t in range(T):
+                for i in range(last + 1):
+                    out[t, column + row + i] = sixteen[t, i]
+
+
+@njit(cache=True)
+def padded(tokens):
+    """The tokens for which activations are laid out: one, or a multiple of 4."""
+    return 1 if tokens == 1 else (tokens + 3) // 4 * 4
+
+
+@njit(cache=True)
+def place_of(jobs, task):
+    """The job that a task belongs to, and its first row."""
+    job = 0
+    while task >= (jobs[job, ROWS] + CHUNK - 1) // CHUNK:
+        task -= (jobs[job, ROWS] + CHUNK - 1) // CHUNK
+        job += 1
+    return job, task * CHUNK
+
+
+@njit(cache=True, parallel=True)
+def products(jobs, a, pitch, out):
+    """Activations times weights, one task per 64 rows of weights.
+
+    jobs   (n, 11) int64, one per matrix: see `job`
+    a      (8,) int64: addresses of the activations, in float32 (rows `pitch` bytes apart) and quantised
+    out    (T, columns) float32, written
+    """
+    tasks = 0
+    for job in range(jobs.shape[0]):
+        tasks += (jobs[job, ROWS] + CHUNK - 1) // CHUNK
+    for task in prange(tasks):
+        job, first = place_of(jobs, task)
+        few_rows(jobs[job], first, min(CHUNK, jobs[job, ROWS] - first), a, pitch, out)
+
+
+@njit(cache=True)
+def quantise_token(x, t, tokens, columns, kinds, a):
+    if kinds & BY_32:
+        for block in range(columns // 32):
+            i = block * tokens + t
+            quantise_32(x + 128 * block, a[Q32] + i * 32, a[SCALE32] + i * 4, a[SUMS32] + i * 4, 0)
+    if kinds & BY_256:
+        for block in range(columns // 256):
+            i = block * tokens + t
+            quantise_256(
+                x + 1024 * block, a[Q256] + i * 256, a[SCALE256] + i * 4, a[SUMS16] + i * 32, a[SUMS256] + i * 16
+            )
+
+
+@njit(cache=True, parallel=True)
+def quantise(x, pitch, T, columns, kinds, a):
+    """Rows of activations as integers; rows that only fill up the last group of tokens are left as they are."""
+    tokens = padded(T)
+    if T < 4:
+        for t in range(T):
+            quantise_token(x + t * pitch, t, tokens, columns, kinds, a)
+    else:
+        for t in prange(T):
+            quantise_token(x + t * pitch, t, tokens, columns, kinds, a)
+
+
+@njit(cache=True)
+def norm_token(x, other, gain, lines, settings, out):
+    if other != 0:
+        add_row(x, other, lines, x)
+    norm_row(x, gain, lines, settings, out)
+
+
+@njit(cache=True, parallel=True)
+def add_norm(x, other, gain, pitch, T, settings, out):
+    """x += other, unless its address is 0; out = norm of x; each (T, pitch / 4) float32."""
+    lines = pitch // 64
+    if T < 8:
+        for t in range(T):
+            norm_token(x + t * pitch, other + t * pitch if other else 0, gain, lines, settings, out + t * pitch)
+    else:
+        for t in prange(T):
+            norm_token(x + t * pitch, other + t * pitch if other else 0, gain, lines, settings, out + t * pitch)
+
+
+@njit(cache=True, parallel=True)
+def swiglu(gate, up, pitch, width, T, silu, out):
+    """silu = gate / (1 + e^-gate), unless its address is 0; out = silu * up.
+
+    gate, up   rows of float32 `pitch` bytes apart, of which `width` bytes count, a multiple of 64
+    silu, out  rows of float32 `width` bytes apart
+    """
+    parts = (width + 4095) // 4096
+    for task in prange(T * parts):
+        t, part = task // parts, task % parts
+        start = 4096 * part
+        lines = min(4096, width - start) // 64
+        to = t * width + start
+        swiglu_row(gate + t * pitch + start, up + t * pitch + start, lines, silu + to if silu else 0, out + to)
+
+
+@njit(cache=True, parallel=True)
+def attend(q, keys, values, heads, group, past, T, lines, capacity, scale, scores, weights, out):
+    """Causal attention, one task per token and head.
+
+    q, out          addresses of (T, heads, 16 * lines) float32, out written
+    keys, values    addresses of (kv_heads, capacity, 16 * lines) float32; `group` heads share one
+    scores, weights addresses of (T, heads, past + T) float32, written, or 0: nobody wants them
+    scale           address of one float32
+    """
+    S = past + T
+    row = 64 * lines
+    for task in prange(T * heads):
+        t, h = task // heads, task % heads
+        seen = past + t + 1
+        own = np.empty((2, S + 16), np.float32)
+        kv = (h // group) * capacity * row
+        attend_row(
+            q + task * row, keys + kv, values + kv, seen, lines, scale, own.ctypes.data, own[1].ctypes.data,
+            out + task * row,
+        )  # fmt: skip
+        if scores != 0:
+            copy_scores(own, seen, S, scores + task * S * 4, weights + task * S * 4)
+
+
+@njit(cache=True)
+def copy_scores(own, seen, count, scores, weights):
+    filling = np.array([-np.inf, 0.0], np.float32)
+    rows_continued(own.ctypes.data, seen, count, filling.ctypes.data, scores)
+    rows_continued(own[1].ctypes.data, seen, count, filling.ctypes.data + 4, weights)
+
+
+@njit(cache=True)
+def rotate(qkv, heads, kv_heads, head_dim, q, k, keys, values, past, cosine, sine, adjacent):
+    """Rotary positions on queries and keys; keys and values into the cache.
+
+    qkv           (T, (heads + 2 kv_heads) head_dim) float32
+    q, k          (T, heads or kv_heads, >= head_dim) float32, written
+    keys, values  (kv_heads, capacity, >= head_dim) float32, written from row `past`
+    cosine, sine  (T, half) float32, rows for the positions of the T tokens
+    adjacent      pairs are (2i, 2i + 1); else (i, i + half); entries past 2 * half are copied
+    """
+    T, half_dim = qkv.shape[0], cosine.shape[1]
+    for t in range(T):
+        for h in range(heads + kv_heads):
+            to = q[t, h] if h < heads else k[t, h - heads]
+            start = h * head_dim
+            for i in range(half_dim):
+                first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + half_dim)
+                a, b, c, s = qkv[t, start + first], qkv[t, start + second], cosine[t, i], sine[t, i]
+                to[first] = fma(a, c, -(b * s))
+                to[second] = fma(a, s, b * c)
+            for i in range(2 * half_dim, head_dim):
+                to[i] = qkv[t, start + i]
+        for h in range(kv_heads):
+            start = (heads + kv_heads + h) * head_dim
+            for i in range(head_dim):
+                keys[h, past + t, i] = k[t, h, i]
+                values[h, past + t, i] = qkv[t, start + i]
+
+
+@njit(cache=True)
+def exponentials(x, lines, out):
+    """e^x of 16 * lines float32 at the address x, to the address out: what softmax and SiLU are made of."""
+    for line in range(lines):
+        exp16(x + 64 * line, out + 64 * line)

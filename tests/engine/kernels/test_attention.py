@@ -1,0 +1,224 @@
+"""Tests of rotary positions and attention."""
+
+import math
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine import kernels
+from falsifiers import integer_model, on_arrays
+from tests.engine.kernels.cases import SEEDS, Guarded, f32, same_bits
+
+# ---------------------------------------------------------------- rotary positions
+
+
+@settings(max_examples=40)
+@given(
+    seed=SEEDS,
+    T=st.integers(1, 3),
+    group=st.integers(1, 3),
+    kv_heads=st.integers(1, 2),
+    half=st.integers(1, 8),
+    rest=st.integers(0, 3),
+    past=st.integers(0, 3),
+    adjacent=st.booleans(),
+)
+def test_rotation_turns_pairs_keeps_lengths_and_copies_the_rest(seed, T, group, kv_heads, half, rest, past, adjacent):
+    rng = np.random.default_rng(seed)
+    heads, head_dim = group * kv_heads, 2 * half + rest
+    width, capacity = head_dim + 5, past + T + 2
+    qkv = rng.standard_normal((T, heads + 2 * kv_heads, head_dim)).astype(f32)
+    angle = rng.uniform(0, 100, (T, half))
+    cosine, sine = np.cos(angle).astype(f32), np.sin(angle).astype(f32)
+    q, k = Guarded((T, heads, width), f32, 1), Guarded((T, kv_heads, width), f32, 1)
+    keys, values = (Guarded((kv_heads, capacity, width), f32, 1) for _ in range(2))
+    untouched = keys.array.copy()
+    kernels.rotate(
+        qkv.reshape(T, -1), heads, kv_heads, head_dim, q.array, k.array, keys.array, values.array, past, cosine, sine,
+        adjacent,
+    )  # fmt: skip
+    x = qkv[:, : heads + kv_heads]
+    out = np.concatenate([q.array, k.array], axis=1)[..., :head_dim]
+    first = np.arange(half) * 2 if adjacent else np.arange(half)
+    second = first + 1 if adjacent else first + half
+    a, b = x[..., first], x[..., second]
+    c, s = (np.broadcast_to(table[:, None, :], a.shape) for table in (cosine, sine))
+    same_bits(np.ascontiguousarray(out[..., first]), integer_model.fma(a, c, -(b * s)))
+    same_bits(np.ascontiguousarray(out[..., second]), integer_model.fma(a, s, b * c))
+    same_bits(np.ascontiguousarray(out[..., 2 * half :]), np.ascontiguousarray(x[..., 2 * half :]))
+    assert np.allclose(np.linalg.norm(out, axis=2), np.linalg.norm(x, axis=2), rtol=1e-5)
+
+    here = slice(past, past + T)
+    for cache, want in ((keys, out[:, heads:]), (values, qkv[:, heads + kv_heads :])):
+        assert cache.array[:, here, :head_dim].tobytes() == want.swapaxes(0, 1).tobytes()
+        cache.array[:, here, :head_dim] = untouched[:, here, :head_dim]
+        assert cache.array.tobytes() == untouched.tobytes()
+    for part in (q, k):
+        assert (part.array[..., head_dim:].copy().view(np.uint8) == 1).all()
+    assert all(part.intact() for part in (q, k, keys, values))
+
+
+# ---------------------------------------------------------------- attention
+
+
+def attention_case(rng, *, T, past, heads=4, kv_heads=2, head_dim=24, spare=3):
+    """(q, keys, values, past, scale); what lies behind the last position is NaN: it must not be read."""
+    q = rng.standard_normal((T, heads, head_dim)).astype(f32)
+    keys = rng.standard_normal((kv_heads, past + T + spare, head_dim)).astype(f32)
+    values = rng.standard_normal(keys.shape).astype(f32)
+    keys[:, past + T :], values[:, past + T :] = np.nan, np.nan
+    return q, keys, values, past, f32(1 / math.sqrt(head_dim))
+
+
+@settings(max_examples=60)
+@given(
+    seed=SEEDS,
+    T=st.integers(1, 6),
+    past=st.integers(0, 20),
+    group=st.integers(1, 3),
+    kv_heads=st.integers(1, 3),
+    head_dim=st.integers(1, 150),
+)
+def test_attention_is_the_formula(seed, T, past, group, kv_heads, head_dim):
+    rng = np.random.default_rng(seed)
+    case = attention_case(rng, T=T, past=past, heads=group * kv_heads, kv_heads=kv_heads, head_dim=head_dim)
+    out, scores, weights = on_arrays.attend(*case)
+    q, keys, values, _, scale = case
+    S = past + T
+    k, v = (np.repeat(cache[:, :S].astype(np.float64), group, axis=0) for cache in (keys, values))
+    ahead = np.arange(S)[None, None, :] > (past + np.arange(T))[:, None, None]
+    want = np.where(ahead, -np.inf, np.einsum("thd,hsd->ths", q, k) * scale)
+    raised = np.exp(want - want.max(axis=2, keepdims=True))
+    softmax = raised / raised.sum(axis=2, keepdims=True)
+    assert np.array_equal(scores == -np.inf, np.broadcast_to(ahead, scores.shape))
+    assert not weights[np.broadcast_to(ahead, weights.shape)].any()
+    assert np.allclose(scores, want, rtol=1e-4, atol=1e-5)
+    assert np.allclose(weights, softmax, rtol=1e-4, atol=1e-6)
+    assert np.allclose(weights.sum(axis=2), 1, atol=1e-6)
+    assert np.allclose(out, np.einsum("ths,hsd->thd", softmax, v), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("head_dim", [1, 16, 20, 64, 80, 144])
+@pytest.mark.parametrize("past", [0, 6, 7, 14, 15, 16, 40])
+def test_attention_has_the_order_of_the_model(past, head_dim):
+    """Scores and sums in 16 lanes, weights by one division, values in the order of the keys."""
+    q, keys, values, past, scale = attention_case(np.random.default_rng(past), T=3, past=past, head_dim=head_dim)
+    out, scores, weights = on_arrays.attend(q, keys, values, past, scale)
+    for t in range(3):
+        seen = past + t + 1
+        for h in range(4):
+            want = np.array([integer_model.dot(q[t, h], key) for key in keys[h // 2, :seen]]) * scale
+            same_bits(scores[t, h, :seen], want)
+            raised = on_arrays.exp(want - want.max())
+            lanes = np.zeros(16, f32)
+            for line in np.pad(raised, (0, -seen % 16)).reshape(-1, 16):
+                lanes = lanes + line
+            weighed = raised / integer_model.lanes_sum(lanes)
+            same_bits(weights[t, h, :seen], weighed)
+            mixed = np.zeros(head_dim, f32)
+            for weight, value in zip(weighed, values[h // 2, :seen], strict=True):
+                mixed = integer_model.fma(np.full(head_dim, weight), value, mixed)
+            same_bits(np.ascontiguousarray(out[t, h]), mixed)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize(("T", "past"), [(1, 0), (1, 15), (3, 14), (5, 3)])
+def test_nothing_is_written_past_the_output_the_scores_and_the_weights(T, past, wanted):
+    q, keys, values, past, scale = attention_case(np.random.default_rng(22), T=T, past=past, head_dim=32)
+    out, scores, weights = Guarded(q.shape, f32), *(Guarded((T, 4, past + T), f32) for _ in range(2))
+    before, factor = scores.array.tobytes(), np.array([scale], f32)
+    kernels.attend(
+        *(on_arrays.address(part) for part in (q, keys, values)), 4, 2, past, T, 2, keys.shape[1],
+        on_arrays.address(factor), *((scores.address, weights.address) if wanted else (0, 0)), out.address,
+    )  # fmt: skip
+    want = on_arrays.attend(q, keys, values, past, scale)
+    same_bits(out.array, want[0])
+    if wanted:
+        same_bits(scores.array, want[1])
+        same_bits(weights.array, want[2])
+    else:
+        assert scores.array.tobytes() == weights.array.tobytes() == before
+    assert all(part.intact() for part in (out, scores, weights))
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="this process may use one thread only")
+def test_the_number_of_threads_changes_no_bit():
+    case = attention_case(np.random.default_rng(14), T=9, past=4)
+
+    def results(threads):
+        numba.set_num_threads(threads)
+        return on_arrays.attend(*case)
+
+    alone = results(1)
+    for threads in range(2, numba.config.NUMBA_NUM_THREADS + 1):
+        for got, want in zip(results(threads), alone, strict=True):
+            assert got.tobytes() == want.tobytes()
+
+
+def test_the_first_token_attends_to_itself_alone():
+    q, keys, values, past, scale = attention_case(np.random.default_rng(16), T=3, past=0)
+    out, _, weights = on_arrays.attend(q, keys, values, past, scale)
+    assert weights[0, :, 0].tolist() == [1.0] * 4
+    assert np.array_equal(out[0], np.repeat(values[:, 0], 2, axis=0))
+
+
+def test_a_score_that_is_not_a_number_makes_its_row_nan_and_no_other():
+    q, keys, values, past, scale = attention_case(np.random.default_rng(17), T=3, past=2)
+    q[1, 2, 5] = np.nan
+    out, scores, weights = on_arrays.attend(q, keys, values, past, scale)
+    assert np.isnan(scores[1, 2, :4]).all()
+    assert scores[1, 2, 4] == -np.inf
+    assert np.isnan(weights[1, 2, :4]).all()
+    assert np.isnan(out[1, 2]).all()
+    for result in (out, weights):
+        rest = result.copy()
+        rest[1, 2] = 0
+        assert np.isfinite(rest).all()
+
+
+@pytest.mark.parametrize("place", [0, 2, 7, 8, 17])
+def test_one_nan_key_reaches_every_later_token_and_no_earlier_one(place):
+    q, keys, values, past, scale = attention_case(np.random.default_rng(18), T=20, past=0)
+    keys[1, place, 0] = np.nan  # serves the heads 2 and 3
+    out, _, weights = on_arrays.attend(q, keys, values, past, scale)
+    assert np.isnan(out[place:, 2:]).all()
+    assert np.isfinite(out[:place]).all()
+    assert np.isfinite(out[:, :2]).all()
+    assert np.isnan(weights[place, 2, : place + 1]).all()
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_values_that_are_not_finite_reach_what_is_mixed_from_them(bad):
+    q, keys, values, past, scale = attention_case(np.random.default_rng(23), T=3, past=0)
+    values[0, 1, 7] = bad
+    out, _, _ = on_arrays.attend(q, keys, values, past, scale)
+    broken = np.zeros(out.shape, bool)
+    broken[1:, :2, 7] = True
+    assert np.array_equal(~np.isfinite(out), broken)
+
+
+def test_scores_far_apart_leave_one_weight():
+    q, keys, values, past, _ = attention_case(np.random.default_rng(19), T=2, past=3)
+    _, scores, weights = on_arrays.attend(q, keys, values, past, f32(1e6))
+    assert np.array_equal(weights.argmax(axis=2), scores.argmax(axis=2))
+    assert np.array_equal(weights.max(axis=2), np.ones((2, 4), f32))
+
+
+@pytest.mark.parametrize("largest", range(0, 20, 3))
+def test_a_score_of_200_above_the_rest_is_borne_wherever_it_stands(largest):
+    q, keys = np.zeros((1, 1, 16), f32), np.zeros((1, 20, 16), f32)
+    q[0, 0, 0], keys[0, largest, 0] = 10, 20
+    out, scores, weights = on_arrays.attend(q, keys, np.ones_like(keys), 19, 1.0)
+    assert scores[0, 0].tolist() == [200.0 if s == largest else 0.0 for s in range(20)]
+    assert weights[0, 0].tolist() == [1.0 if s == largest else 0.0 for s in range(20)]
+    assert (out == 1).all()
+
+
+def test_scores_that_are_all_far_below_zero_are_borne():
+    q, keys = np.full((1, 1, 16), -10, f32), np.full((1, 5, 16), 20, f32)
+    _, scores, weights = on_arrays.attend(q, keys, np.ones_like(keys), 4, 1.0)
+    assert scores[0, 0].tolist() == [-3200.0] * 5
+    same_bits(weights[0, 0], np.full(5, f32(1) / f32(5)))
