@@ -123,6 +123,17 @@ def _(repo: Repository) -> None:
     repo.settle()
 
 
+@cheat("drop the model on which a test has become red", GATE, r"GATE-LOST-MODEL")
+def _(repo: Repository) -> None:
+    models = (repo.path / "models.yaml").read_text()
+    repo.write("models.yaml", models + models.replace("tiny:", "twin:"))
+    repo.contract(("models: [tiny]", "models: [tiny, twin]"), version="2.0.0")
+    repo.settle()
+    repo.base = repo.commit()
+    repo.contract(("models: [tiny, twin]", "models: [tiny]"), version="3.0.0")
+    repo.settle()
+
+
 @cheat("delete a test that has become red", GATE, r"GATE-LOST-TEST")
 def _(repo: Repository) -> None:
     text = (repo.path / "contracts/sum-v1.yaml").read_text()
