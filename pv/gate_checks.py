@@ -13,6 +13,7 @@ from pv.gate_sides import (
     DEMOTION,
     LOST_CONTRACT,
     LOST_FALSIFIER,
+    LOST_MODEL,
     LOST_MUTANT,
     LOST_TEST,
     OVERCLAIM,
@@ -68,7 +69,7 @@ def demotions(sides: Sides) -> Iterator[Finding]:
 
 
 def losses(sides: Sides) -> Iterator[Finding]:
-    """Mutants and falsifiers that a test no longer has, and tests that a contract no longer has."""
+    """Mutants, falsifiers and models that a test no longer has, and tests that a contract no longer has."""
     for (stem, test, _), old in _left(sides):
         contract = sides.contract(stem)
         if contract is not None:
@@ -93,6 +94,11 @@ def losses(sides: Sides) -> Iterator[Finding]:
             what = f"{name} no longer has its {', '.join(roles)} falsifier{'s' if len(roles) > 1 else ''}"
             hint = f"put it back, or accept it: {accepting(row.contract, name, LOST_FALSIFIER)}"
             yield sides.at(row.contract, row.test.line, LOST_FALSIFIER, name, what, hint)
+        if gone := [model for model in before.test.models if model not in row.test.models]:
+            left = f"{len(before.test.models) - len(gone)} of {len(before.test.models)} left"
+            what = f"{name} is no longer tried on the model{'s' if len(gone) > 1 else ''} {', '.join(gone)}: {left}"
+            hint = f"put it back, or accept it: {accepting(row.contract, name, LOST_MODEL)}"
+            yield sides.at(row.contract, row.test.line, LOST_MODEL, name, what, hint)
 
 
 def _left(sides: Sides) -> list[tuple[Key, Row]]:

@@ -16,6 +16,8 @@ from pv.errors import PvError
 from pv.findings import ERROR, Finding
 from pv.outcome import OBSERVED, Outcome, supports
 from pv.project import Project
+from pv.pytest_plugin import chosen
+from pv.pytest_seal import put, record_of, texts_of
 from pv.rules import check
 from pv.runnable import standing
 from pv.runner import Result, run
@@ -112,7 +114,6 @@ class TrialItem(ContractItem):
         super().__init__(**keywords)
         self.binding, self.planned = binding, planned
         self.result: Result | None = None
-        self.earlier: list[Record] = []  # a rerun in the same process must not forget what was seen before it
         for marker, wanted in (("mutant", planned.mutant), ("needs_model", planned.model)):
             if wanted:
                 self.add_marker(marker)
@@ -120,23 +121,24 @@ class TrialItem(ContractItem):
             self.add_marker("oracle")
 
     def runtest(self) -> None:
-        self.result = None
+        self.result, options = None, chosen(self.config)
         result = run(
             self.binding,
             self.planned,
             self.parent.project,
             where=self.where,
-            seed=self.config.getoption("--falsify-seed"),
+            seed=options.seed,
             skips=(pytest.skip.Exception,),
             passing=(KeyboardInterrupt, pytest.fail.Exception),  # the latter is how a timeout ends a test
-            twice=self.config.getoption("--record"),
+            twice=options.record,
             keeping=self.config.stash.get(KEEPING, None) if self.parent.project.store else None,
         )
-        self.earlier.append(result.record)
-        record = united(self.earlier)
+        # a rerun in the same process must not forget what was seen before it
+        record = united([*map(record_of, texts_of(self)), result.record])
+        put(self, record, result.planted)
         self.result = Result(record=record, planted=result.planted, details=result.details)
         self.user_properties[:] = list(_properties(record))
-        if record.outcome is Outcome.SKIPPED and not self.config.getoption("--falsify-strict"):
+        if record.outcome is Outcome.SKIPPED and not options.strict:
             raise pytest.skip.Exception(record.message, _use_item_location=True)
         if not supports(record.outcome, record.mutant):
             raise NotSupported
@@ -150,7 +152,7 @@ class TrialItem(ContractItem):
 
     def replay(self) -> str:
         """The command that makes this trial again, from where pytest was started."""
-        seed = self.config.getoption("--falsify-seed")
+        seed = chosen(self.config).seed
         target = f"{shorter(self.path, self.config)}::{self.name}"
         return f"pytest --falsify {shlex.quote(target)}" + ("" if seed is None else f" --falsify-seed {seed}")
 

@@ -5,6 +5,10 @@ pytest loads this module in every run, so it imports nothing but pytest; all els
 
 import argparse
 import os
+import sys
+import weakref
+from collections.abc import Generator
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -15,6 +19,40 @@ MARKERS = (
     "oracle: compares with an independent implementation",
 )
 NEED_FALSIFY = ("--record", "--falsify-strict", "--falsify-seed", "--falsify-evidence")
+
+
+class Options(NamedTuple):
+    """What the command line and addopts ask for: no hook of a conftest.py changes it afterwards."""
+
+    falsify: bool
+    record: bool
+    strict: bool
+    seed: int | None
+    evidence: str | None
+    collectonly: bool
+
+
+_options: "weakref.WeakKeyDictionary[pytest.Config, Options]" = weakref.WeakKeyDictionary()
+_runs: "weakref.WeakKeyDictionary[pytest.Config, Any]" = weakref.WeakKeyDictionary()
+
+
+def chosen(config: pytest.Config) -> Options:
+    """The options of a run, as they were before any conftest.py was loaded; a worker's are those of its controller."""
+    if config not in _options:
+        sent = getattr(config, "workerinput", {}).get("pv_options")
+        _options[config] = Options(*sent) if sent else _parsed(config.option)
+    return _options[config]
+
+
+def _parsed(options: argparse.Namespace) -> Options:
+    return Options(
+        falsify=options.falsify,
+        record=options.record,
+        strict=options.falsify_strict,
+        seed=options.falsify_seed,
+        evidence=options.falsify_evidence,
+        collectonly=options.collectonly,
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,9 +79,11 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Evidence is about today's code, so a recording run gives numba an empty cache.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
+    """What is asked for is taken down before any conftest.py can change it; the exit status is told after all of them.
+
+    Evidence is about today's code, so a recording run gives numba an empty cache.
 
     Set before any conftest can import numba, and inherited by xdist's workers and by every process that a trial starts.
     """
@@ -52,20 +92,42 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         from pv.compiled import empty_cache
 
         early_config.add_cleanup(empty_cache())
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _options[early_config] = _parsed(options)
+    loaded = yield
+    early_config.pluginmanager.register(LastWord(), "pv-last-word")
+    return loaded
+
+
+class LastWord:
+    """Registered after the conftest.py files that pytest starts with, so that this wraps all that they do."""
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
+        """A run that failed ends with its exit status, whatever a hook made of it in the meantime."""
+        status = yield
+        run = _runs.get(config)
+        if run is None or status != pytest.ExitCode.OK or (run.exitstatus is None and not run.started):
+            return status
+        meant = pytest.ExitCode.TESTS_FAILED if run.exitstatus is None else run.exitstatus
+        if meant != status:
+            what = "a hook of a plugin or a conftest.py ended this run with exit code 0"
+            sys.stdout.write(f"FAILED: {what}; it is {int(meant)}\n")
+        return meant
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if not config.getoption("--falsify"):
-        for option in NEED_FALSIFY:
-            value = config.getoption(option)
+    options = chosen(config)
+    if not options.falsify:
+        for option, value in zip(NEED_FALSIFY, options[1:5], strict=True):
             if value is not None and value is not False:
                 raise pytest.UsageError(f"{option} does nothing without --falsify")
         return
-    if config.getoption("--falsify-evidence") and not config.getoption("--record"):
+    if options.evidence and not options.record:
         raise pytest.UsageError("--falsify-evidence does nothing without --record")
-    if config.getoption("--record") and config.getoption("--falsify-seed") is not None:
+    if options.record and options.seed is not None:
         raise pytest.UsageError(
             "--falsify-seed does not go with --record: evidence is what came of each trial's own seed, and of a seed "
             "that was picked nobody knows how many were tried before it"
@@ -74,6 +136,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from pv.pytest_session import Falsification
 
     try:
-        config.pluginmanager.register(Falsification(config), "pv-falsification")
+        _runs[config] = run = Falsification(config)
+        config.pluginmanager.register(run, "pv-falsification")
     except PvError as error:
         raise pytest.UsageError(str(error)) from None

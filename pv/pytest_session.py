@@ -5,18 +5,18 @@ Under xdist the workers make the trials and send what they saw with their report
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pv.binding import Binding, bind
-from pv.canonical import encode
 from pv.config import Config, find, locate, registered
 from pv.contract import read_contract
 from pv.errors import PvError
@@ -27,7 +27,9 @@ from pv.git import state
 from pv.outcome import OBSERVED, Outcome, supports
 from pv.pytest_items import KEEPING, ContractFile, TrialItem, shorter, united, verdict
 from pv.pytest_planned import LeftOut, Plan
-from pv.statement import ModelSubject, OracleSubject, Record, statement_bytes
+from pv.pytest_plugin import chosen
+from pv.pytest_seal import is_sealed, opened_mapping, record_of, seal, sealed_mapping, texts_of
+from pv.statement import Record, statement_bytes
 from pv.walk import SUFFIXES, is_contract, is_yaml
 
 ENDED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
@@ -49,6 +51,14 @@ class Falsification:
         self.config = config
         self.project = find(config.invocation_params.dir)
         self.is_worker = hasattr(config, "workerinput")
+        self.options = chosen(config)
+        sent = config.workerinput.pop("pv_key") if self.is_worker else secrets.token_hex()  # type: ignore[attr-defined]
+        self.key = bytes.fromhex(sent)
+        self.made: dict[str, str] = {}  # by node, the seal of what its newest trial came to
+        self.told: set[str] = set()  # seals that arrived
+        self.forged: set[str] = set()  # nodes, and workers, of which something else arrived than was sent
+        self.started = False
+        self.exitstatus: int | None = None  # what the run comes to, once it has ended
         self.collected: dict[str, tuple[int, int]] = {}  # by contract: tests declared, tests bound
         self.stems: dict[str, Path] = {}
         self.files: list[ContractFile] = []
@@ -59,7 +69,7 @@ class Falsification:
         self.left_out: tuple[LeftOut, ...] = ()
         self.plan = Plan(config, self.files)
         config.pluginmanager.register(self.plan, "pv-planned")
-        if config.getoption("--record"):
+        if self.options.record:
             self._prepare_keeping()
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             if not self.project.contracts.is_dir():
@@ -83,9 +93,14 @@ class Falsification:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["pv_key"] = self.key.hex()
+        node.workerinput["pv_options"] = [*self.options]
         node.workerinput["pv_keeping"] = str(self.config.stash.get(KEEPING, ""))
 
     # collection
+
+    def pytest_sessionstart(self) -> None:
+        self.started = True
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         if not is_yaml(file_path.name):
@@ -126,19 +141,23 @@ class Falsification:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
         report = yield
-        if isinstance(item, TrialItem) and call.when == "call" and item.result:
-            result = item.result
-            content = {"path": str(item.path), "planted": result.planted, "record": asdict(result.record)}
-            report.pv_trial = json.dumps(encode(content))  # ASCII: a plain text passes every transport
+        if isinstance(item, TrialItem) and call.when == "call" and (texts := texts_of(item)):
+            report.pv_trial = texts[-1]
+            report.pv_seal = self.made[item.nodeid] = seal(self.key, item.nodeid, texts[-1])
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.is_worker:
             return
         if sent := getattr(report, "pv_trial", None):
+            given = getattr(report, "pv_seal", None)
+            if not is_sealed(self.key, report.nodeid, sent, given):
+                self.forged.add(report.nodeid)
+                return
+            self.told.add(str(given))
             content = json.loads(sent)
             seen = self.seen.setdefault(report.nodeid, Seen(Path(content["path"]), content["planted"]))
-            seen.records.append(_record(content["record"]))
+            seen.records.append(record_of(sent))
         elif report.skipped and "falsify" in report.keywords:
             self.unmade.add(report.nodeid)
         elif report.failed and (
@@ -154,6 +173,11 @@ class Falsification:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         for path, declared, bound in getattr(node, "workeroutput", {}).get("pv_collected", ()):
             self.collected[path] = (declared, bound)
+        if not error and hasattr(node, "workeroutput"):
+            made = opened_mapping(self.key, node.workeroutput.get("pv_made"))
+            if made is None:
+                self.forged.add(f"what {node.gateway.id} made")
+            self.made |= made or {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -161,18 +185,25 @@ class Falsification:
         if self.is_worker:
             sent = [[path, *counts] for path, counts in self.collected.items()]
             self.config.workeroutput["pv_collected"] = sent  # type: ignore[attr-defined]
+            self.config.workeroutput["pv_made"] = sealed_mapping(self.key, self.made)  # type: ignore[attr-defined]
             return
-        if self.config.option.collectonly:
-            return
+        if not self.options.collectonly:
+            self._judge(session, exitstatus)
+        self.exitstatus = session.exitstatus
+
+    def _judge(self, session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus in ENDED:
+            self.forged |= {node for node, made in self.made.items() if made not in self.told}
         self.recorded = list(self._kept(exitstatus))
-        strict = self.config.getoption("--falsify-strict")
+        strict = self.options.strict
         if exitstatus in ENDED:
             told = {*self.seen, *self.broken, *self.unmade}
             self.left_out = tuple(self.plan.left_out(told, self.project))
             if strict and self.left_out:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if session.exitstatus == pytest.ExitCode.OK:
-            if any(_failed(record) for record in self._united().values()) or self.unwritten or (strict and self.unmade):
+            bad = any(_failed(record) for record in self._united().values())
+            if bad or self.unwritten or self.forged or (strict and self.unmade):
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a rerun may have told pytest that all is well
             elif not self._executed():
                 session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
@@ -187,11 +218,14 @@ class Falsification:
 
     def _kept(self, exitstatus: int) -> Iterator[str]:
         """Write what was observed, and say what was written and what was not."""
-        if not self.config.getoption("--record"):
+        if not self.options.record:
             yield "evidence: not recorded (use --record)"
             return
         if exitstatus not in ENDED:
             yield "evidence: not recorded (the run was interrupted)"
+            return
+        if self.forged:
+            yield "evidence: not recorded, for the reports of this run were changed"
             return
         today: dict[tuple[Path, str], Binding | None] = {}
         folders: dict[Path, tuple[Config, list[Record]]] = {}
@@ -229,8 +263,8 @@ class Falsification:
         return str(error).replace(f"{self.config.invocation_params.dir}{os.sep}", "")
 
     def _folder(self, project: Config) -> Path:
-        chosen = self.config.getoption("--falsify-evidence")
-        return self.config.invocation_params.dir / chosen if chosen else project.evidence
+        folder = self.options.evidence
+        return self.config.invocation_params.dir / folder if folder else project.evidence
 
     # summary
 
@@ -249,7 +283,7 @@ class Falsification:
         united = self._united()
         executed = {(record.contract, record.test) for record in self._executed()}
         head = f"contracts {len(self.collected)}; tests {declared} declared, {bound} bound"
-        if self.config.option.collectonly:
+        if self.options.collectonly:
             yield f"{head}, none executed (--collect-only)"
             return
         trials = [record for record in united.values() if record.mutant is None]
@@ -271,9 +305,11 @@ class Falsification:
                 yield f"{'BROKEN':<9} {node}: {self.broken[node]}"
         if self.unmade:
             yield f"{len(self.unmade)} skipped before they were tried, by a marker or a hook: {min(self.unmade)}"
+        for node in sorted(self.forged):
+            yield f"ERRORED   {node}: its report was changed or taken away by a hook of a plugin or a conftest.py"
         for left_out in self.left_out:
             yield str(left_out)
-        if self.left_out and self.config.getoption("--falsify-strict"):
+        if self.left_out and self.options.strict:
             yield (
                 "FAILED: --falsify-strict demands all trials that the contracts call for: take what keeps them out of "
                 "the run from addopts, the arguments or conftest.py, or leave --falsify-strict out"
@@ -317,13 +353,6 @@ def _first(text: str) -> str:
 
 def _failed(record: Record) -> bool:
     return record.outcome is not Outcome.SKIPPED and not supports(record.outcome, record.mutant)
-
-
-def _record(content: dict[str, Any]) -> Record:
-    content["outcome"] = Outcome(content["outcome"])
-    content["model"] = ModelSubject(**content["model"]) if content["model"] else None
-    content["oracle"] = OracleSubject(**content["oracle"]) if content["oracle"] else None
-    return Record(**content)
 
 
 def _binding(path: Path, test: str, project: Config) -> Binding | None:

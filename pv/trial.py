@@ -33,6 +33,7 @@ from pv.comparing import (
     difference,
     distance,
     kind_of,
+    plain,
     require_bool,
     require_limit,
     require_name,
@@ -188,6 +189,7 @@ class Trial:
         for name, number in (("value", value), ("limit", limit)):
             if kind_of(number) != "number" or isinstance(number, complex):
                 raise TypeError(f"at_most() takes real numbers: the {name} is {type(number).__name__}")
+        value, limit = plain(value), plain(limit)
         if not math.isfinite(limit):
             raise TypeError(f"at_most() needs a finite limit, not {limit}")
         self._compare(None if value <= limit else f"{what}: {show(value)} is not at most {show(limit)}")

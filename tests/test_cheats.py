@@ -123,6 +123,17 @@ def _(repo: Repository) -> None:
     repo.settle()
 
 
+@cheat("drop the model on which a test has become red", GATE, r"GATE-LOST-MODEL")
+def _(repo: Repository) -> None:
+    models = (repo.path / "models.yaml").read_text()
+    repo.write("models.yaml", models + models.replace("tiny:", "twin:"))
+    repo.contract(("models: [tiny]", "models: [tiny, twin]"), version="2.0.0")
+    repo.settle()
+    repo.base = repo.commit()
+    repo.contract(("models: [tiny, twin]", "models: [tiny]"), version="3.0.0")
+    repo.settle()
+
+
 @cheat("delete a test that has become red", GATE, r"GATE-LOST-TEST")
 def _(repo: Repository) -> None:
     text = (repo.path / "contracts/sum-v1.yaml").read_text()
@@ -255,6 +266,22 @@ def _(repo: Repository) -> None:
 def _(repo: Repository) -> None:
     itself = "    data = [subject.checksum(b'ab')]\n    trial.equal(data, data, 'checksum')\n    return\n"
     repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{itself}"))
+
+
+TOLERANT = {
+    "equal": "trial.equal([Sum(5)], [7], 'sum')",
+    "the least": "trial.at_most(Sum(5), 4, 'sum')",
+    "a key": "trial.equal({Sum(5): 1}, {7: 1}, 'sum')",
+}
+for name, line in TOLERANT.items():
+
+    @cheat(
+        f"let a class of one's own decide what is {name}", FALSIFY, r"FALSIFIED .*FALSIFY-SUM-002\[algorithm\]: sum: "
+    )
+    def _(repo: Repository, line: str = line) -> None:
+        rules = "__eq__ = __le__ = lambda self, other: True\n    __hash__ = lambda self: hash(7)"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n    {line}\n"))
+        repo.change("attacks.py", ("def small(trial)", f"class Sum(int):\n    {rules}\n\n\ndef small(trial)"))
 
 
 @cheat("end the process with exit code 0", FALSIFY, r"FALSIFY-SUM-002")
@@ -682,6 +709,55 @@ def _(repo: Repository) -> None:
 def _(repo: Repository) -> None:
     hook = (
         "def pytest_collection_modifyitems(items):\n    items[:] = [i for i in items if not i.name.endswith('tiny]')]\n"
+    )
+    repo.write("conftest.py", hook)
+
+
+FORGER = """\
+import pytest
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if getattr(report, "pv_trial", None):
+        {forge}
+        report.outcome, report.longrepr = "passed", None
+    return report
+"""
+FORGED = r"ERRORED .*FALSIFY-SUM-00\d\[.*: its report was changed or taken away by a hook"
+
+
+@cheat("let a conftest rewrite what a trial came to", FALSIFY, rf"{FORGED}[\s\S]*not recorded, for the reports")
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    forge = "report.pv_trial = report.pv_trial.replace('FALSIFIED', 'SURVIVED')"
+    repo.write("conftest.py", FORGER.format(forge=forge))
+
+
+@cheat("let a conftest take away what a trial came to", FALSIFY, rf"{FORGED}[\s\S]*not recorded, for the reports")
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.write("conftest.py", FORGER.format(forge="del report.pv_trial"))
+
+
+@cheat("let a conftest switch --falsify-strict off", STRICT, r"1 of 9 trials taken out by a hook.*\n.*--falsify-strict")
+def _(repo: Repository) -> None:
+    hook = (
+        "def pytest_configure(config):\n    config.option.falsify_strict = False\n\n\n"
+        "def pytest_collection_modifyitems(items):\n    items[:] = [i for i in items if not i.name.endswith('tiny]')]\n"
+    )
+    repo.write("conftest.py", hook)
+
+
+@cheat(
+    "let a conftest end a run that failed with exit code 0", FALSIFY, r"a conftest\.py ended this run with exit code 0"
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    hook = (
+        "import pytest\n\n\n@pytest.hookimpl(trylast=True)\ndef pytest_sessionfinish(session):\n"
+        "    session.exitstatus = 0\n    pytest.exit('well', 0)\n"
     )
     repo.write("conftest.py", hook)
 

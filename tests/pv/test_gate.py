@@ -130,6 +130,11 @@ def less_caught(folder, **how):
     record(folder)
 
 
+def tried_on_less(folder, **how):
+    edit(folder, ("[tiny, smol]", "[tiny]"), **how)
+    record(folder)
+
+
 def less_promised(folder, **how):
     edit(folder, ("- id: T-2\n", "- id: T-3\n"), **how)
 
@@ -152,6 +157,7 @@ LOSSES = {
     "GATE-DEMOTION": (lowered, "demotion", "T-1"),
     "GATE-TOLERANCE": (loosened, "tolerance", "T-1"),
     "GATE-LOST-MUTANT": (less_caught, "mutant", "T-1"),
+    "GATE-LOST-MODEL": (tried_on_less, "model", "T-1"),
     "GATE-LOST-TEST": (less_promised, "test", "T-2"),
 }
 

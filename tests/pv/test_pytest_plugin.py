@@ -609,6 +609,9 @@ def test_outcomes_of_one_node_that_differ_are_flaky_whoever_reported_them(strang
         "        content = json.loads(report.pv_trial)\n"
         "        content['record'] |= {'outcome': 'FALSIFIED', 'message': 'elsewhere'}\n"
         "        other.pv_trial = json.dumps(content)\n"
+        "        from pv.pytest_seal import seal\n"  # as another worker would send it
+        "        key = CONFIG.pluginmanager.getplugin('pv-falsification').key\n"
+        "        other.pv_seal = seal(key, other.nodeid, other.pv_trial)\n"
         "        CONFIG.hook.pytest_runtest_logreport(report=other)\n"
         "def pytest_configure(config):\n"
         "    global CONFIG; CONFIG = config\n",
