@@ -5,6 +5,7 @@ pytest loads this module in every run, so it imports nothing but pytest; all els
 
 import argparse
 import os
+from contextlib import ExitStack
 
 import pytest
 
@@ -43,11 +44,18 @@ def _seed(text: str) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Evidence is about today's code, so a recording run gives numba an empty cache.
+    """Watch what conftests import, for a trial may reach it; and give numba an empty cache in a recording run, for
+    evidence is about today's code.
 
     Set before any conftest can import numba, and inherited by xdist's workers and by every process that a trial starts.
     """
     options = early_config.known_args_namespace
+    if getattr(options, "falsify", False):
+        from pv.watch import watching_between
+
+        between = ExitStack()
+        between.enter_context(watching_between())
+        early_config.add_cleanup(between.close)
     if getattr(options, "record", False) and "PYTEST_XDIST_WORKER" not in os.environ:
         from pv.compiled import empty_cache
 
