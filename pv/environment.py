@@ -28,6 +28,7 @@ Used = tuple[str, str, str]
 """What was used, the file of the code that used it, and the file of the module that was being imported meanwhile."""
 
 _ears: dict[int, set[Used]] = {}
+_aside: list[set[Used]] = []  # of who hears what is asked for between trials; the last one does
 _before: dict[str, bytes | None] = {}
 """Of variables that were changed inside a trial: what they were before. What is changed outside of one is the news."""
 
@@ -41,6 +42,17 @@ def hearing(asked: set[Used]) -> Iterator[None]:
         yield
     finally:
         del _ears[id(asked)]
+
+
+@contextmanager
+def overhearing(asked: set[Used]) -> Iterator[None]:
+    """Inside, `asked` takes the same while no trial is heard. What is changed then is no trial's doing."""
+    _listen()
+    _aside.append(asked)
+    try:
+        yield
+    finally:
+        _aside.pop()
 
 
 def value_of(name: str) -> str | None:
@@ -68,12 +80,12 @@ def _telling(original: Any, told: Callable[..., None]) -> Any:
 
 
 def _ask(environ: Any, key: Any) -> None:
-    if _ears:
+    if _ears or _aside:
         _hear(_text(key))
 
 
 def _ask_for_all(environ: Any) -> None:
-    if _ears:
+    if _ears or _aside:
         _hear(ALL)
 
 
@@ -86,7 +98,7 @@ def _change(environ: Any, key: Any, value: Any = None) -> None:
 
 def _hear(name: str) -> None:
     used = name, _asking(), importer()
-    for asked in _ears.values():
+    for asked in _ears.values() if _ears else _aside[-1:]:
         asked.add(used)
 
 

@@ -24,9 +24,11 @@ from pv.config import Config, locate, registered
 from pv.environment import ALL, Used
 from pv.errors import PvError
 from pv.guards import unseen
+from pv.referred import referred
 from pv.trial import ModelFile, Planting, Skipped, is_mutant
+from pv.undigested import HOME as JUDGE
 from pv.undigested import unannounced, undeclared, undigested
-from pv.watch import Watch, watching
+from pv.watch import Watch, session, watching
 
 HOME = Path(__file__).resolve().parent
 
@@ -42,6 +44,8 @@ class Unfit(Exception):  # noqa: N818  (becomes ERRORED)
 _executed: dict[tuple[Path, str], set[str]] = {}
 """By project and falsifier's module: the files whose code ran while it was imported and tried. A file that was loaded
 once is not loaded again, so what an earlier trial of the module did is held against its later ones."""
+_loaded: dict[Path, set[tuple[str, str]]] = {}
+"""By project, the files whose code ran, with the module that was being imported meanwhile, for whomever that was."""
 _opened: dict[tuple[Path, str], set[Used]] = {}
 """The same of the files that were read, and who read them, but for what is the own of the trial that read it."""
 _asked: dict[tuple[Path, str], set[Used]] = {}
@@ -120,16 +124,26 @@ def executing(name: str, config: Config, own: Collection[Path] = ()) -> Iterator
             places = {place for path in own for place in (path, path.resolve())}
             foreign = {one for one in watch.opened if places.isdisjoint((Path(one[0]), *Path(one[0]).parents))}
             _executed.setdefault((config.root, name), set()).update(watch.files)
+            _loaded.setdefault(config.root, set()).update(watch.loaded)
             _opened.setdefault((config.root, name), set()).update(foreign if places else watch.opened)
             _asked.setdefault((config.root, name), set()).update(watch.asked)
 
 
 def check_used(name: str, config: Config, where: str) -> None:
     """Unfit where first-party code ran, data was read or a variable asked for of which a record would hold nothing."""
-    if loose := undigested(name, _executed.get((config.root, name), ()), config):
+    covered, between = modules(name, config), session()
+    if between is not None and (early := _unseen(covered, between.before)):
         raise Unfit(
-            f"{where}: {loose[0]} was executed, and the digest of {name} does not cover it",
-            "hint: import it by a literal name, so that a change of it is noticed",
+            f"{where}: {early} was imported before anybody watched what it reads then",
+            "hint: let no -p, no entry point of a plugin and no .pth file import it: pytest_plugins in a conftest.py "
+            "does the same and is watched",
+        )
+    ran = _executed.get((config.root, name), set()) | _meanwhile(covered, config)
+    if loose := undigested(name, ran | referred(covered), config):
+        told = "was executed" if undigested(name, ran, config) else "is used"
+        raise Unfit(
+            f"{where}: {loose[0]} {told}, and the digest of {name} does not cover it",
+            "hint: import it by a literal name, and let [tool.pv] first-party name it, so that a change is noticed",
         )
     if data := undeclared(name, _used(_opened, name, config), config):
         raise Unfit(
@@ -143,7 +157,8 @@ def check_used(name: str, config: Config, where: str) -> None:
             raise Unfit(
                 f"{where}: {file} asks for all environment variables, and a record cannot hold them",
                 "hint: ask for those that it needs by name, and declare them in PV_ENVIRONMENT; a command that is "
-                "started without env, or by trial.start, inherits them all",
+                "started without env inherits them all; to give it one more, pass env to trial.start, or start "
+                "`env NAME=value command`",
             )
         raise Unfit(
             f"{where}: {file} asks for the environment variable {wanted}, which no module that {name} reaches declares",
@@ -153,14 +168,38 @@ def check_used(name: str, config: Config, where: str) -> None:
 
 def _used(by: dict[tuple[Path, str], set[Used]], name: str, config: Config) -> set[tuple[str, str]]:
     """What the module's trials used, and what the modules that it reaches used when they were imported for another."""
-    reached = {str(place) for file in modules(name, config) for place in (file, file.resolve())}
-    return {
+    reached, between = _names(modules(name, config)), session()
+    used = {
         (what, who)
-        for (root, module), used in by.items()
+        for (root, module), trials in by.items()
         if root == config.root
-        for what, who, importing in used
+        for what, who, importing in trials
         if module == name or importing in reached
     }
+    if between is not None:
+        others = between.watch.opened if by is _opened else between.watch.asked
+        used |= {(what, who) for what, who, importing in others if importing in reached}
+    return used
+
+
+def _meanwhile(covered: dict[Path, str], config: Config) -> set[str]:
+    """The files whose code ran while a module of the closure was imported, for whomever that was."""
+    reached, between = _names(covered), session()
+    loaded = [_loaded.get(config.root, set()), *([between.watch.loaded] if between else [])]
+    return {file for pairs in loaded for file, importing in pairs if importing in reached}
+
+
+def _names(covered: dict[Path, str]) -> set[str]:
+    return {str(place) for file in covered for place in (file, file.resolve())}
+
+
+def _unseen(covered: dict[Path, str], before: dict[str, ModuleType]) -> str:
+    """A module of the closure that was there before the watch began. Those of pv read nothing."""
+    for file, name in sorted(covered.items()):
+        module = sys.modules.get(name)
+        if module is not None and module is before.get(name) and not str(file.resolve()).startswith(JUDGE):
+            return name
+    return ""
 
 
 def _from(name: str, data: str, config: Config) -> str:

@@ -8,6 +8,7 @@ import os
 import sys
 import weakref
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import pytest
@@ -83,11 +84,18 @@ def _seed(text: str) -> int:
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
     """What is asked for is taken down before any conftest.py can change it; the exit status is told after all of them.
 
-    Evidence is about today's code, so a recording run gives numba an empty cache.
+    What conftests import is watched, for a trial may reach it. Evidence is about today's code, so a recording run gives
+    numba an empty cache.
 
     Set before any conftest can import numba, and inherited by xdist's workers and by every process that a trial starts.
     """
     options = early_config.known_args_namespace
+    if getattr(options, "falsify", False):
+        from pv.watch import watching_between
+
+        between = ExitStack()
+        between.enter_context(watching_between())
+        early_config.add_cleanup(between.close)
     if getattr(options, "record", False) and "PYTEST_XDIST_WORKER" not in os.environ:
         from pv.compiled import empty_cache
 

@@ -1,7 +1,10 @@
 """What a trial used of the project although the digest of its code does not cover it: it could change unnoticed."""
 
+import functools
 import os
+import site
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 
 from pv.closure import closure, variables
@@ -9,7 +12,7 @@ from pv.config import Config
 from pv.watch import INSTALLED, LOADED
 
 HOME = os.path.dirname(os.path.realpath(__file__)) + os.sep
-TOOLS = {"_pytest", "coverage", "pluggy", "pytest", "pytest_cov", "xdist"}
+TOOLS = {"_pytest", "coverage", "hypothesis", "pluggy", "pytest", "pytest_cov", "xdist"}
 """Packages that run around a trial, and read files of the project on their own account."""
 NUMBA = os.path.join("numba", "core", "caching.py")
 """What reads numba's cache, which a run that records starts without (pv.compiled)."""
@@ -35,7 +38,8 @@ def undeclared(module: str, opened: Iterable[tuple[str, str]], config: Config) -
     Every file below the root could decide a verdict: a hidden one, a contract, evidence, a source that is read as text.
     Not so what is read to be run, which `undigested` judges, and what pytest and numba read. PvError as `closure`.
     """
-    read = (name for name, reader in opened if not _is_tool(reader))
+    below, installed = _inside(str(config.root)), tuple(_installed(config))
+    read = (name for name, reader in opened if not _is_tool(reader, below, installed))
     return tuple(sorted(name for name in _loose(module, read, config) if not name.startswith(".git/")))
 
 
@@ -54,10 +58,12 @@ def unannounced(module: str, asked: Iterable[tuple[str, str]], config: Config) -
     return tuple(sorted(found))
 
 
-def _is_tool(reader: str) -> bool:
+def _is_tool(reader: str, below: tuple[str, ...], installed: tuple[str, ...]) -> bool:
+    if reader == LOADED:
+        return True
     parts = reader.split(os.sep)
-    installed = any(part in INSTALLED for part in parts) and not TOOLS.isdisjoint(parts)
-    return reader == LOADED or installed or reader.endswith(NUMBA)
+    known = (any(part in INSTALLED for part in parts) and not TOOLS.isdisjoint(parts)) or reader.endswith(NUMBA)
+    return known and not any(_is_ours(place, below, installed) for place in _places(reader))
 
 
 def _loose(module: str, names: Iterable[str], config: Config) -> set[str]:
@@ -94,8 +100,14 @@ def _inside(folder: str) -> tuple[str, ...]:
 
 
 def _installed(config: Config) -> Iterator[str]:
-    """How paths below the root begin that were installed there: of this interpreter, and of those on its path."""
-    packages = [entry for entry in sys.path if os.path.basename(entry.rstrip(os.sep)) in INSTALLED]
+    """How paths below the root begin that were installed there, for this interpreter: a folder of the project that is
+    named as such folders are is none, wherever it stands on the path."""
     below = _inside(str(config.root))
-    for name in (sys.prefix, sys.exec_prefix, *packages):
+    for name in (sys.prefix, sys.exec_prefix, *_packages()):
         yield from (place for place in _inside(name) if place.startswith(below) and place not in below)
+
+
+@functools.cache
+def _packages() -> tuple[str, ...]:
+    known = (sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages())
+    return tuple(dict.fromkeys((*site.getsitepackages(), *known)))

@@ -372,6 +372,120 @@ def _(repo: Repository) -> None:
     repo.record("-m", "mutant")
 
 
+# what another has loaded, and other names of a file
+
+UNSEEN = r"hidden\.py (is used|was executed), and the digest of attacks does not cover it"
+HIDDEN = "LIMIT = 5\n\n\ndef step():\n    return LIMIT\n"
+USING = {
+    "by an import": "import hidden",
+    "by a name out of it": "from hidden import LIMIT",
+    "by a computed name": "import importlib\n\nstep = importlib.import_module('hid' + 'den').step",
+}
+LOADING = {
+    "a conftest": ("conftest.py", "import hidden\n"),
+    "-p in addopts": ("pytest.ini", "[pytest]\npythonpath = .\naddopts = -p hidden\n"),
+}
+for what, line in USING.items():
+    for who, (name, text) in LOADING.items():
+
+        @cheat(f"use a module that {who} has loaded before, {what}", FALSIFY, UNSEEN)
+        def _(repo: Repository, name: str = name, text: str = text, line: str = line) -> None:
+            repo.write("hidden.py", HIDDEN)
+            repo.write(name, text)
+            repo.change("attacks.py", ("import subject\n", f"import subject\n{line}\n"))
+
+
+@cheat("use a module that a conftest has loaded before, by a computed name inside the falsifier", FALSIFY, UNSEEN)
+def _(repo: Repository) -> None:
+    repo.write("hidden.py", HIDDEN)
+    repo.write("conftest.py", "import hidden\n")
+    line = "    import importlib\n\n    trial.equal(importlib.import_module('hid' + 'den').step(), 5, 'kept')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{line}"))
+
+
+@cheat(
+    "let a conftest import a module that reads what no digest knows", FALSIFY, r"expected\.txt was read, and the digest"
+)
+def _(repo: Repository) -> None:
+    repo.write("expected.txt", "251")
+    repo.change("helper.py", ("PV_ENV", "from pathlib import Path\n\nKEPT = Path('expected.txt').read_text()\nPV_ENV"))
+    repo.write("conftest.py", "import helper\n")
+
+
+@cheat(
+    "let a conftest import a module that asks for a variable", FALSIFY, r"helper\.py asks for the .* variable CI, wh"
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("PV_ENV", "import os\n\nEASY = os.getenv('CI')\nPV_ENV"))
+    repo.write("conftest.py", "import helper\n")
+
+
+@cheat("let -p import a module before anything is watched", FALSIFY, r"helper was imported before anybody watched")
+def _(repo: Repository) -> None:
+    repo.write("pytest.ini", "[pytest]\npythonpath = .\naddopts = -p helper\n")
+
+
+@cheat("use a submodule that only another falsifier imports", FALSIFY, r"sub/mod\.py is used, and the digest of second")
+def _(repo: Repository) -> None:
+    repo.write("sub/__init__.py", "")
+    repo.write("sub/mod.py", "def step():\n    return 5\n")
+    repo.change("pyproject.toml", ('"helper", ', '"helper", "sub", "second", '))
+    repo.change("attacks.py", ("import subject\n", "import sub.mod\nimport subject\n"))
+    text = (repo.path / "attacks.py").read_text()
+    falsifier = "def order(trial):\n    trial.equal(subject.checksum(b'\\xff\\x01'), sub.mod.step(), 'sum')\n\n\n"
+    head = "import os\n\nimport sub\nimport subject\nfrom pv.trial import mutant\n\n\n"
+    repo.write("second.py", head + falsifier + text[text.index("def _with") :])
+    repo.contract(("algorithm: attacks:order", "algorithm: second:order"))
+
+
+@cheat("keep the code in a folder that is called site-packages", FALSIFY, UNSEEN)
+def _(repo: Repository) -> None:
+    repo.write("vendor/site-packages/hidden.py", HIDDEN)
+    repo.write("pytest.ini", "[pytest]\npythonpath = vendor/site-packages\n")
+    repo.change("attacks.py", ("import subject\n", "import subject\nimport hidden\n"))
+
+
+@cheat("import the code by another name of its folder", FALSIFY, UNSEEN)
+def _(repo: Repository) -> None:
+    repo.write("lib/hidden.py", HIDDEN)
+    line = "sys.path.insert(0, '/proc/self/cwd/lib')\nimport hidden\n"
+    repo.change("attacks.py", ("import subject\n", f"import subject\n{line}"))
+
+
+SPELLINGS = {
+    "/proc/self/cwd": "kept = open('/proc/self/cwd/expected.txt').read()",
+    "two slashes": "kept = open('/' + os.path.abspath('expected.txt')).read()",
+    "a link in the trial's folder": "os.symlink(os.path.abspath('expected.txt'), trial.folder / 'x')\n"
+    "    kept = (trial.folder / 'x').read_text()",
+    "a hard link in the trial's folder": "os.link('expected.txt', trial.folder / 'x')\n"
+    "    kept = (trial.folder / 'x').read_text()",
+    "the descriptor of its folder": "import tempfile\n    here = os.open('.', os.O_RDONLY)\n"
+    "    os.chdir(tempfile.gettempdir())\n"
+    "    kept = os.read(os.open('expected.txt', os.O_RDONLY, dir_fd=here), 9)\n    os.fchdir(here)",
+    "the loader of a module": "import importlib.machinery as machinery\n"
+    "    kept = machinery.SourceFileLoader('x', 'expected.txt').get_code('x').co_consts[0]",
+}
+for what, line in SPELLINGS.items():
+
+    @cheat(f"read the expected values by {what}", FALSIFY, r"expected\.txt was read, and the digest of attacks does")
+    def _(repo: Repository, line: str = line) -> None:
+        repo.write("expected.txt", "5")
+        read = f"    {line}\n    trial.equal(int(kept or 5), 5, 'kept')\n"
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+@cheat("read the lines of a loaded module as data", FALSIFY, r"hidden\.py was read, and the digest of attacks does")
+def _(repo: Repository) -> None:
+    repo.write("hidden.py", HIDDEN)
+    repo.write("conftest.py", "import hidden\n")
+    read = "    import linecache\n\n    linecache.clearcache()\n"
+    read += "    trial.equal(linecache.getline(os.path.abspath('hidden.py'), 1), 'LIMIT = 5\\n', 'kept')\n"
+    repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n{read}"))
+
+
+# what a run says
+
+
 @cheat("let a conftest mark every trial as skipped", FALSIFY, r"nothing was executed, so nothing is shown")
 def _(repo: Repository) -> None:
     repo.write(

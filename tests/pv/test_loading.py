@@ -139,7 +139,9 @@ def test_a_file_that_runs_and_is_not_digested_is_errored(
             "contracts/limits.yaml:7: FALSIFY-L-001: helper.py was executed, "
             "and the digest of subject does not cover it"
         )
-        assert result.details == "hint: import it by a literal name, so that a change of it is noticed"
+        assert result.details == (
+            "hint: import it by a literal name, and let [tool.pv] first-party name it, so that a change is noticed"
+        )
     literal = f"{body}\ndef unused(): import helper"
     assert try_(literal).record.outcome is Outcome.SURVIVED
 
@@ -158,6 +160,7 @@ def test_what_others_loaded_and_what_is_not_first_party_is_nobodys_fault(
     (project / "helper.py").write_text("limit = 3\n", encoding="utf-8")
     installed = project / "venv" / "lib" / "site-packages"
     installed.mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(project / "venv"))
     (installed / "foreign_package.py").write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(installed)
     monkeypatch.syspath_prepend(project)

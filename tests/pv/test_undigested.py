@@ -52,9 +52,11 @@ def test_of_the_executed_files_the_first_party_ones_outside_the_closure_are_undi
         (tmp_path / name).write_text("")
     (tmp_path / "alias").symlink_to(tmp_path)
     covered = [f"{tmp_path}/falsifiers/x.py", f"{tmp_path}/alias/lib/a.py", "lib/a.py", "lib/__init__.py"]
-    foreign = ["/usr/lib/x.py", f"{tmp_path}/.venv/lib/site.py", f"{tmp_path}/venv/lib/site-packages/x.py"]
+    foreign = ["/usr/lib/x.py", f"{tmp_path}/.venv/lib/site.py"]
     foreign += [f"{tmp_path}/conftest.py"]
     assert undigested("falsifiers.x", [*covered, *foreign], config) == ()
+    loose = [f"{tmp_path}/venv/lib/site-packages/x.py"]  # named as if it were installed
+    assert undigested("falsifiers.x", loose, config) == ("venv/lib/site-packages/x.py",)
     loose = ["lib/b.py", f"{tmp_path}/alias/lib/deep/c.py", f"{tmp_path}/lib/native.so", "lib/b.py"]
     assert undigested("falsifiers.x", [*covered, *foreign, *loose, ".hidden.py"], config) == (
         ".hidden.py",
@@ -95,6 +97,7 @@ def test_what_was_installed_below_the_root_is_no_data_of_the_project(
         (LOADED, True),
         ("/usr/lib/python3/dist-packages/_pytest/config.py", True),
         ("/x/site-packages/coverage/sqldata.py", True),
+        ("/x/site-packages/hypothesis/internal/constants_ast.py", True),
         ("/x/site-packages/numba/core/caching.py", True),
         ("/x/site-packages/numpy/lib/npyio.py", False),
         ("/x/coverage/data.py", False),
