@@ -1,7 +1,9 @@
 """The code of a function and of the helpers that it names, as it is written: nothing is imported.
 
 Followed are names, and attributes of modules, to definitions in the package of the falsifier and in that of the
-function itself. What is taken from other packages is the subject of a trial, and changes with it.
+function itself. With them goes what a module of these does beside its definitions when it is imported, as filling a
+table, and what lies in the data files that it declares. What is taken from other packages is the subject of a trial,
+and changes with it.
 """
 
 import ast
@@ -13,12 +15,16 @@ from pathlib import Path
 from pv.closure import Import, absolute
 from pv.config import Config
 from pv.errors import PvError
+from pv.mentions import data_files, data_sha256, parsed
 from pv.namespace import Module, read
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where a function is defined, and the syntax trees of it and its helpers, without positions and docstrings."""
+    """Where a function is defined, and the syntax trees of it and its helpers, without positions and docstrings.
+
+    Among the trees are the modules' other statements, and digests of their data files.
+    """
 
     file: Path
     line: int
@@ -30,7 +36,7 @@ def written(module: str, name: str, config: Config) -> Written | None:
     known: dict[str, Module | None] = {}
     packages = {module.partition(".")[0]}
     place: tuple[Path, int] | None = None
-    trees, met, pending = set[str](), set[tuple[str, str]](), [(module, name)]
+    trees, beside, met, pending = set[str](), set[str](), set[tuple[str, str]](), [(module, name)]
     while pending:
         at = pending.pop()
         source = _module(at[0], config, known)
@@ -47,8 +53,34 @@ def written(module: str, name: str, config: Config) -> Written | None:
                 place = place or (source.file, bound.node.lineno)
                 trees.add(_tree(bound.node))
                 pending += _named(bound.node, source)
+                if source.name not in beside:
+                    beside.add(source.name)
+                    for statement in _beside(source.file):
+                        trees.add(_tree(statement))
+                        pending += _named(statement, source)
+                    trees |= _data(source.file, config)
         pending = [one for one in pending if one[0].partition(".")[0] in packages]
     return Written(*place, frozenset(trees)) if place else None
+
+
+def _beside(file: Path) -> Iterator[ast.stmt]:
+    """The statements of a module that are no definition, import, assignment to names, or docstring."""
+    for statement in parsed(file.read_bytes(), file).body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
+            continue
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+        if targets and all(isinstance(target, ast.Name) for target in targets):
+            continue
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            yield statement
+
+
+def _data(file: Path, config: Config) -> set[str]:
+    try:
+        return {f"{found.name} {data_sha256(found)}" for found in data_files(file, config.root)}
+    except (PvError, OSError):  # the digest of the code says so
+        return set()
 
 
 def _module(name: str, config: Config, known: dict[str, Module | None]) -> Module | None:

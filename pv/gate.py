@@ -107,6 +107,8 @@ def gate(ref: str, here: Path) -> Verdict:
         ours = working_tree(config)
         plain = [replace(each, message=ours.plain(each.message)) for each in found]
         declined = [(f"{version.title}: {path}", why) for path, why in unread(version, old)]
+        if not config.contracts.is_relative_to(os.path.realpath(top)):
+            declined.append((ours.title, "its folder of contracts lies outside of the repository"))
         asked = settings(version, config, sides)
         rejected, accepted = _sorted_out([*plain, *asked.findings], sides, asked)
         declined += asked.declined

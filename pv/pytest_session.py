@@ -255,6 +255,8 @@ class Falsification:
                 self.unwritten += len(records)
                 yield f"evidence: not recorded: {self._relative(error)}"
                 continue
+            if (seed := os.environ.get("PYTHONHASHSEED", "random")) != "random":
+                yield f"PYTHONHASHSEED is {seed}: what hangs on the order of hashes comes out in one way alone"
             yield f"evidence: {written.records} recorded in {shorter(folder, self.config)} ({written.new} new)"
         if not folders and not self.unwritten:
             yield "evidence: nothing recorded, for nothing was observed"

@@ -11,6 +11,7 @@ stated is the contract's own word, or null; earned and once are levels; counts a
 """
 
 import json
+import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -91,6 +92,7 @@ def survey(config: Config, paths: Sequence[Path] = (), *, remember: bool = False
     """
     files, unsearched = contract_files(config, paths)
     contracts, problems = _contracts(files)
+    problems += _leading_out(files, config)
     with burst():
         evidence = read(config.evidence, remember=remember, trusted=config.trusted_keys)
         rows = [row_of(contract, test, config, evidence) for contract in contracts for test in contract.tests]
@@ -102,6 +104,18 @@ def survey(config: Config, paths: Sequence[Path] = (), *, remember: bool = False
         problems=(*unsearched, *problems, *evidence.problems, *_changed_models(config, rows)),
         evidence=evidence,
     )
+
+
+def _leading_out(files: Sequence[Path], config: Config) -> Iterable[Problem]:
+    """Contracts of the project that are links out of it: whoever changes what they say changes no commit."""
+    for file in files:
+        inside, real = Path(os.path.abspath(file)), Path(os.path.realpath(file))
+        if not inside.is_relative_to(config.root) or real.is_relative_to(config.root):
+            continue
+        around = (folder for folder in (config.root, *config.root.parents) if (folder / ".git").exists())
+        top = next(around, config.root)
+        if not real.is_relative_to(top):
+            yield Problem(path=str(file), why="is a link that leads out of the project: no commit holds what it says")
 
 
 def _changed_models(config: Config, rows: Sequence[Row]) -> Iterable[Problem]:

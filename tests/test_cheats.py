@@ -110,6 +110,27 @@ def _(repo: Repository) -> None:
     repo.settle()
 
 
+ELSEWHERE = {
+    "an entry of a table that it uses": ('("100")', '(TABLE["wrong"])', '\nTABLE["wrong"] = "2"\n'),
+    "an update of a table that it uses": ('("100")', '(TABLE["wrong"])', '\nTABLE.update(wrong="2")\n'),
+    "the module's globals": ('("100")', '("100")', '\nglobals()["wrong_modulus"] = no_modulus\n'),
+    "a data file": ('("100")', "(open('table.txt').read())", ""),
+}
+for where, (old, new, added) in ELSEWHERE.items():
+
+    @cheat(f"plant a defect that is easier to catch, by {where}", GATE, r"GATE-CHANGED-MUTANT")
+    def _(repo: Repository, old: str = old, new: str = new, added: str = added) -> None:
+        table = "PV_DATA = ('table.txt',)\nTABLE = {'wrong': '100'}\n"
+        repo.write("table.txt", "100")
+        repo.change("attacks.py", (old, new), ("import subject\n", f"import subject\n\n{table}"))
+        repo.settle()
+        repo.base = repo.commit()
+        if not added:
+            repo.write("table.txt", "2")
+        repo.write("attacks.py", (repo.path / "attacks.py").read_text() + added)
+        repo.settle()
+
+
 @cheat("name no mutants at all", CHECK, r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED")
 def _(repo: Repository) -> None:
     text = (repo.path / "contracts/sum-v1.yaml").read_text()
@@ -169,6 +190,24 @@ def _(repo: Repository) -> None:
 def _(repo: Repository) -> None:
     text = (repo.path / "contracts/sum-v1.yaml").read_text()
     repo.write("contracts/deep/sum-v1.yaml", text.replace("limit: 250", "limit: 9999"))
+
+
+def link_out(repo: Repository) -> None:
+    """A file outside of the repository, which another commit of it does not change, in place of the contract."""
+    inside, outside = repo.path / "contracts/sum-v1.yaml", repo.path.parent / f"{repo.path.name}-sum-v1.yaml"
+    outside.write_text(inside.read_text())
+    inside.unlink()
+    inside.symlink_to(outside)
+
+
+@cheat("let a contract be a link that leads out of the repository", CHECK, r"leads out of the project")
+def _(repo: Repository) -> None:
+    link_out(repo)
+
+
+@cheat("let the gate compare a contract that leads out of the repository", GATE, r"leads out of the project")
+def _(repo: Repository) -> None:
+    link_out(repo)
 
 
 # what the evidence is about
