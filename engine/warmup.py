@@ -5,8 +5,7 @@ from pathlib import Path
 
 from numba import types
 
-from engine import kernels
-from engine.kernels import formats, prepared
+from engine.kernels import formats, prepared, steps
 from engine.model import Model
 from engine.variants import chosen
 
@@ -50,7 +49,7 @@ def compile_kernels(names: Iterable[str], tell: Callable[[str], None]) -> int:
 
 
 def _step(name: str) -> Callable[[], object]:
-    return lambda: getattr(kernels, name).compile(STEPS[name])
+    return lambda: getattr(steps, name).compile(STEPS[name])  # the compiled one, whatever stands in its place
 
 
 def _product(kernel: str) -> Callable[[], object]:
