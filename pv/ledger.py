@@ -22,7 +22,8 @@ from typing import Any
 
 from pv import markdown
 from pv.excerpt import printable
-from pv.status import Row, Survey, denominators, shown, totals
+from pv.status import Row, Survey, shown, totals
+from pv.status_report import denominators
 from pv.words import Level
 
 COLUMNS = ("test", "level", "evidence", "recorded", "age", "machines", "why")

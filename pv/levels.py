@@ -68,8 +68,12 @@ class Earned:
     variables: tuple[str, ...] = ()
 
 
-def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
-    """The level of a test. Records of other tests are passed over; None, a test without falsifiers, is UNTESTED."""
+def earned(binding: Binding | None, kept: Iterable[Kept], left_out: int = 0) -> Earned:
+    """The level of a test. Records of other tests are passed over; None, a test without falsifiers, is UNTESTED.
+
+    left_out  how many more records there are, of other claims: they count as stale, which decides nothing beside one
+              of today
+    """
     if binding is None:
         return Earned(level=Level.UNTESTED, reasons=("unbound: it names no falsifiers",), counts=_counts(None, [], 0))
     own: list[Kept] = []
@@ -91,7 +95,7 @@ def earned(binding: Binding | None, kept: Iterable[Kept]) -> Earned:
         level=level,
         reasons=tuple(reasons),
         once=_once(stale) if level is Level.STALE else Level.UNTESTED,
-        counts=_counts(binding, today, len(stale)),
+        counts=_counts(binding, today, len(stale) + left_out),
         models=tuple(
             sorted({r.model.name for r in today if r.model and not r.mutant and r.outcome is Outcome.SURVIVED})
         ),

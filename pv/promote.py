@@ -11,7 +11,8 @@ from pv.edit import Change, edited, replace
 from pv.errors import PvError
 from pv.excerpt import printable
 from pv.semver import version as semver
-from pv.status import Row, Survey, denominators, shown
+from pv.status import Row, Survey, shown
+from pv.status_report import denominators
 from pv.words import Level
 
 

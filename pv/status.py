@@ -1,31 +1,18 @@
-"""`pv status`: what every falsification test states, what it has earned, and why.
+"""Every falsification test of a project: what it states, what it has earned, and why."""
 
-JSON (`--json`), keys in this order, "schema" changes when a key changes its meaning:
-
-    {"schema": "pv-status/1",
-     "totals": {contracts, declared, bound, with_evidence, survived, stale, falsified, records, unreadable},
-     "tests": [{contract, path, line, test, bound, stated, earned, once, overclaimed, models, counts, reasons}],
-     "problems": [{path, why}]}
-
-stated is the contract's own word, or null; earned and once are levels; counts are those of pv.levels.Earned.
-"""
-
-import json
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pv.binding import Binding, bind
 from pv.burst import burst
 from pv.config import Config, find, locate, registered
 from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
-from pv.evidence.folder import Evidence, read
-from pv.excerpt import printable
-from pv.levels import Earned, earned, stated
+from pv.evidence.folder import Evidence, Kept, read
+from pv.levels import Earned, earned, is_of_today, stated
 from pv.statement import Problem
 from pv.walk import contracts_below
 from pv.words import Level
@@ -193,7 +180,7 @@ def row_of(contract: Contract, test: FalsificationTest, config: Config, evidence
     lost = evidence.lost(contract.stem, test.id)
     try:
         binding = bind(contract, test, config)
-        result = earned(binding, evidence.of(contract.stem, test.id))
+        result = earned(binding, *_records(binding, evidence))
     except PvError as error:
         binding = None
         result = replace(earned(None, ()), reasons=(f"cannot be bound: {str(error).splitlines()[0]}",))
@@ -202,6 +189,18 @@ def row_of(contract: Contract, test: FalsificationTest, config: Config, evidence
         reason = f"its evidence cannot be believed: {shown(lost[0].path, config.root)}: {lost[0].why}"
         result = replace(result, level=Level.UNTESTED, once=Level.UNTESTED, reasons=(reason, *result.reasons))
     return Row(contract=contract, test=test, binding=binding, earned=result)
+
+
+def _records(binding: Binding | None, evidence: Evidence) -> tuple[list[Kept], int]:
+    """What the level of a test rests on: the records of its claim, or all where none of them is of today; and how many
+    are left out.
+    """
+    if binding is None:
+        return [], 0
+    kept, left_out = evidence.of(binding.contract, binding.test, binding.claim)
+    if any(is_of_today(binding, one.record) for one in kept):
+        return kept, left_out
+    return evidence.of(binding.contract, binding.test)
 
 
 def totals(found: Survey) -> dict[str, int]:
@@ -235,107 +234,7 @@ def exit_code(found: Survey, *, check: bool) -> int:
     return 0 if found.contracts and not found.problems else 2
 
 
-def as_json(found: Survey) -> str:
-    """The documented JSON, see the head of this file."""
-    content = {
-        "schema": "pv-status/1",
-        "totals": totals(found),
-        "tests": [_entry(row, found.root) for row in found.rows],
-        "problems": [{"path": shown(problem.path, found.root), "why": problem.why} for problem in found.problems],
-    }
-    return json.dumps(content, indent=2)
-
-
-def _entry(row: Row, root: Path) -> dict[str, Any]:
-    return {
-        "contract": row.contract.stem,
-        "path": shown(row.contract.path, root),
-        "line": row.test.line,
-        "test": row.test.id,
-        "bound": row.bound,
-        "stated": row.test.status,
-        "earned": row.earned.level.value,
-        "once": row.earned.once.value,
-        "overclaimed": row.overclaimed,
-        "models": list(row.earned.models),
-        "counts": dict(row.earned.counts),
-        "reasons": list(row.earned.reasons),
-    }
-
-
 def shown(path: Path | str, root: Path) -> str:
     """The path relative to the project where it lies inside, which is how a reader knows it."""
     path = Path(path)
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-COLUMNS = ("test", "stated", "earned", "survived", "mutants", "models", "why")
-
-
-def as_text(found: Survey) -> str:
-    """A table for each contract, what could not be read, and the totals."""
-    lines: list[str] = []
-    for contract in found.contracts:
-        rows = [row for row in found.rows if row.contract is contract]
-        lines += [printable(shown(contract.path, found.root)), *_table([cells(row) for row in rows]), ""]
-    return "\n".join([*lines, *notes(found)])
-
-
-def notes(found: Survey) -> list[str]:
-    """The lines below the tables: what could not be read, what states more than it earned, and the totals."""
-    lines = [f"unreadable: {shown(problem.path, found.root)}: {problem.why}" for problem in found.problems]
-    lines += [f"note: {note}" for note in found.evidence.notes]
-    lines += [f"note: {row.test.id}: {apart}" for row in found.rows for apart in row.earned.variables]
-    lines += [
-        f"overclaimed: {shown(row.contract.path, found.root)}:{row.test.line}: {row.test.id} states "
-        f"{row.test.status or Level.UNTESTED}, earned {row.earned.level.value}"
-        for row in found.rows
-        if row.overclaimed
-    ]
-    lines += [
-        f"broken: {shown(row.contract.path, found.root)}:{row.test.line}: {row.test.id}: {row.broken}"
-        for row in found.rows
-        if row.broken
-    ]
-    return [*map(printable, lines), denominators(found)]
-
-
-def denominators(found: Survey) -> str:
-    """The totals in one line, which ends every verdict."""
-    sums = totals(found)
-    return (
-        f"contracts {sums['contracts']}; tests {sums['declared']} declared, {sums['bound']} bound, "
-        f"{sums['with_evidence']} with evidence of today, {sums['survived']} survived, {sums['falsified']} falsified, "
-        f"{sums['stale']} stale; records {sums['records']} read, {sums['unreadable']} files unreadable"
-    )
-
-
-def cells(row: Row) -> tuple[str, ...]:
-    """A test's line in the table, in the order of COLUMNS."""
-    count = row.earned.counts
-    once = f" (was {_short(row.earned.once)})" if row.earned.once is not Level.UNTESTED else ""
-    texts = (
-        row.test.id,
-        _short(row.stated) if row.stated else str(row.test.status),
-        _short(row.earned.level) + once,
-        f"{count['survived']}/{count['planned'] - count['mutants']}" if row.bound else "-",
-        f"{count['killed']}/{count['mutants']}" if row.bound else "-",
-        ", ".join(row.earned.models) or "-",
-        row.earned.reasons[0],
-    )
-    return tuple(map(printable, texts))
-
-
-def _short(level: Level) -> str:
-    return "PARTIAL" if level is Level.PARTIAL else level.value
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows under their headings, columns aligned, the last one as long as it is."""
-    cells = [COLUMNS, *rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(COLUMNS))]
-    lines = []
-    for row in cells:
-        parts = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  " + "  ".join(parts).rstrip())
-    return lines

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pv.report import printable
-from pv.status import COLUMNS, Survey, cells, notes, shown
+from pv.status import Survey, shown
+from pv.status_report import COLUMNS, cells, notes
 
 STYLES = {
     "DISCHARGED": "green",
@@ -36,7 +37,7 @@ EXCERPT = re.compile(r"  (?:\d+| +) \| ")
 
 
 def status(found: Survey) -> str:
-    """As pv.status.as_text: a table for each contract, what is wrong, and the totals."""
+    """As pv.status_report.as_text: a table for each contract, what is wrong, and the totals."""
     parts: list[RenderableType] = []
     for contract in found.contracts:
         table = Table(*COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title_justify="left")

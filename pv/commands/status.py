@@ -46,28 +46,29 @@ def named(arguments: Sequence[str]) -> list[Path]:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pv import status as report
     from pv.config import content_around
     from pv.excerpt import printable
     from pv.paths import require
     from pv.places import shown
+    from pv.status import exit_code, project_of, survey
+    from pv.status_report import as_json, as_text
 
     paths = named(args.paths)
-    project = report.project_of(paths, Path.cwd())
+    project = project_of(paths, Path.cwd())
     require(*content_around(project.root))
-    found = report.survey(project, paths, remember=not args.check)
+    found = survey(project, paths, remember=not args.check)
     if is_terminal() and not args.json:
         from pv import terminal
 
         print(terminal.status(found), end="")
     else:
-        print(report.as_json(found) if args.json else report.as_text(found))
+        print(as_json(found) if args.json else as_text(found))
     if not found.contracts:
         print("pv: nothing was measured: there is no contract", file=sys.stderr)
     elif not os.path.lexists(project.evidence) and any(row.bound for row in found.rows):
         hint = "`pytest --falsify --record` makes it"
         print(printable(f"pv: there is no evidence: no folder {shown(project.evidence)}; {hint}"), file=sys.stderr)
-    code = report.exit_code(found, check=args.check)
+    code = exit_code(found, check=args.check)
     if args.check and not code:
         from pv.promote import overstated
 

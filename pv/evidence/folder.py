@@ -63,18 +63,19 @@ class Evidence:
     notes: tuple[str, ...]
     believed: frozenset[str]
 
-    def of(self, contract: str, test: str) -> list[Kept]:
-        """The records of a test, in order of their digests."""
+    def of(self, contract: str, test: str, claim: str | None = None) -> tuple[list[Kept], int]:
+        """The records of a test, in order of their digests, and how many were left out: those of another claim."""
         home = f"{contract}/{test}"
         shelf = self.shelves.get(home)
         if shelf is None:
-            return []
+            return [], 0
         found = []
         listed, runs, believed = self.chain.listed, self.chain.runs, self.believed
-        for (digest, _), record in zip(facts_on(shelf), records_on(shelf), strict=True):
+        records, left_out = records_on(shelf, claim)
+        for digest, record in records:
             by = tuple([runs[run] for run in listed.get(f"{home}/{digest}.json", ()) if run in believed])
             found.append(Kept(record=record, digest=digest, runs=by))
-        return found
+        return found, left_out
 
     @functools.cached_property
     def records(self) -> Mapping[str, Record]:
@@ -82,7 +83,7 @@ class Evidence:
         return {
             f"{home}/{digest}.json": record
             for home, shelf in self.shelves.items()
-            for (digest, _), record in zip(facts_on(shelf), records_on(shelf), strict=True)
+            for digest, record in records_on(shelf)[0]
         }
 
     def lost(self, contract: str, test: str) -> list[Problem]:

@@ -3,7 +3,7 @@
 import marshal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,8 @@ def fact_of(record: Record) -> Fact:
 class Shelf:
     """The folder of one test.
 
-    facts     packed: [(digest, Fact)]; records: packed, in the same order
+    facts     packed: [(digest, Fact)]
+    records   packed: {claim: (how many, packed: [(digest, values)])}, since a level asks for those of one claim alone
     problems  what lies there and cannot be believed
     """
 
@@ -71,7 +72,11 @@ def fill(folder: Path, place: str, names: Sequence[str]) -> Shelf:
         except (OSError, ValueError, RecursionError) as error:
             problems.append(Problem(path=path, why=f"cannot be read: {error}"))
     facts = [(digest, *fact_of(record)) for digest, record in found]
-    return Shelf(marshal.dumps(facts), marshal.dumps([_packed(record) for _, record in found]), tuple(problems))
+    claims: dict[str, list[tuple[str, tuple[Any, ...]]]] = {}
+    for digest, record in found:
+        claims.setdefault(record.claim, []).append((digest, _packed(record)))
+    records = {claim: (len(values), marshal.dumps(values)) for claim, values in claims.items()}
+    return Shelf(marshal.dumps(facts), marshal.dumps(records), tuple(problems))
 
 
 def statement_of(path: str, name: str) -> bytes:
@@ -98,9 +103,13 @@ def facts_on(shelf: Shelf) -> list[tuple[str, Fact]]:
     return [(digest, Fact(*rest)) for digest, *rest in marshal.loads(shelf.facts)]
 
 
-def records_on(shelf: Shelf) -> list[Record]:
-    """The records, in the order of `facts_on`."""
-    return [_unpacked(values) for values in marshal.loads(shelf.records)]
+def records_on(shelf: Shelf, claim: str | None = None) -> tuple[list[tuple[str, Record]], int]:
+    """(digest, record) of each record in order of the digests, and how many were left out: those of another claim."""
+    groups: dict[str, tuple[int, bytes]] = marshal.loads(shelf.records)
+    wanted = {name: group for name, group in groups.items() if claim in (None, name)}
+    found = [(digest, _unpacked(values)) for _, packed in wanted.values() for digest, values in marshal.loads(packed)]
+    left_out = sum(number for number, _ in groups.values()) - len(found)
+    return sorted(found, key=itemgetter(0)), left_out
 
 
 def _packed(record: Record) -> tuple[Any, ...]:

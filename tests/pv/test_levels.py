@@ -326,6 +326,14 @@ def test_adding_a_record_that_speaks_against_a_test_never_raises_its_level(bindi
 
 
 @given(BINDINGS, MIXED)
+def test_records_of_another_claim_may_be_left_out_beside_one_of_today(binding, records):
+    own = [r for r in records if r.claim == binding.claim]
+    if any(is_of_today(binding, r) for r in own):
+        short = levels.earned(binding, kept(own), left_out=len(records) - len(own))
+        assert short == earned(binding, records)
+
+
+@given(BINDINGS, MIXED)
 def test_a_level_always_has_a_reason_and_its_counts_stay_within_the_plan(binding, records):
     result = earned(binding, records)
     assert result.reasons

@@ -10,7 +10,8 @@ from pv.binding import bind
 from pv.cli import main
 from pv.errors import PvError
 from pv.outcome import Outcome
-from pv.status import as_json, as_text, contract_files, exit_code, project_of, survey, totals
+from pv.status import contract_files, exit_code, project_of, survey, totals
+from pv.status_report import as_json, as_text
 from pv.words import Level
 from tests.pv.test_binding import CONTRACT, FILES, project, recorded
 
@@ -70,6 +71,17 @@ def test_a_changed_module_makes_the_evidence_stale_and_an_unrelated_one_does_not
     row = survey(config).rows[0]
     assert (row.earned.level, row.earned.once, row.overclaimed) == (Level.STALE, Level.DISCHARGED, True)
     assert "T-1   DISCHARGED  STALE (was DISCHARGED)" in as_text(survey(config))
+
+
+def test_records_of_an_older_claim_are_counted_and_decide_nothing_beside_those_of_today(tmp_path):
+    config = proven(tmp_path, "DISCHARGED")
+    before = survey(config).rows[0]
+    config, contract = project(tmp_path, **{PLACE: CONTRACT.replace("prediction: ", "prediction: now ", 1)})
+    row = survey(config).rows[0]
+    assert (row.earned.level, row.earned.counts["stale"]) == (Level.STALE, before.earned.counts["recorded"])
+    recorded(bind(contract, contract.tests[0], config), config)
+    after = survey(config).rows[0].earned
+    assert (after.level, after.counts["stale"]) == (Level.DISCHARGED, before.earned.counts["recorded"])
 
 
 def test_the_totals_have_their_denominators(tmp_path):
@@ -222,7 +234,8 @@ def test_paths_choose_contracts_and_a_missing_one_is_an_error(tmp_path):
 def test_status_starts_without_the_heavy_packages(tmp_path):
     proven(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from pv.config import find; from pv.status import survey, as_text;"
+        "import sys; from pathlib import Path; from pv.config import find; from pv.status import survey;"
+        "from pv.status_report import as_text;"
         "import pv.promote; as_text(survey(find(Path('.'))));"
         "print([m for m in ('numpy', 'numba', 'pytest', 'engine', 'falsifiers', 'rich', 'checks') if m in sys.modules])"
     )

@@ -12,7 +12,7 @@ BLIND = replace(BASE, seed=9, mutant="off_by_one")
 
 
 def digest(folder, record):
-    (found,) = [kept.digest for kept in read(folder).of(record.contract, record.test) if kept.record == record]
+    (found,) = [kept.digest for kept in read(folder).of(record.contract, record.test)[0] if kept.record == record]
     return found
 
 

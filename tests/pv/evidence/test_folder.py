@@ -43,12 +43,13 @@ def problem(folder):
 def test_a_record_that_a_run_lists_is_read_with_that_run(tmp_path):
     kept(tmp_path)
     found = read(tmp_path)
-    (one,) = found.of("byte-format-v1", "FALSIFY-BF-001")
+    ((one,), left_out) = found.of("byte-format-v1", "FALSIFY-BF-001")
+    assert left_out == 0
     assert (found.problems, found.notes) == ((), ())
     assert one.record == BASE
     assert one.digest == sha256(statement_bytes(BASE))
     assert [list(run.records.values()) for run in one.runs] == [["FALSIFY-BF-001[algorithm]"]]
-    assert found.of("byte-format-v1", "FALSIFY-BF-002") == []
+    assert found.of("byte-format-v1", "FALSIFY-BF-002") == ([], 0)
 
 
 def test_a_missing_folder_holds_no_evidence(tmp_path):

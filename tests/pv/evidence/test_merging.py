@@ -51,7 +51,7 @@ def test_a_folder_that_does_not_exist_yet_takes_all(tmp_path):
 def test_released_records_stay_released(tmp_path):
     keep(tmp_path / "there", [BASE, replace(BASE, seed=8)])
     evidence = read(tmp_path / "there")
-    release(evidence, idle(evidence, {evidence.of(BASE.contract, BASE.test)[0].digest}))
+    release(evidence, idle(evidence, {evidence.of(BASE.contract, BASE.test)[0][0].digest}))
     merge(tmp_path / "new", [tmp_path / "there"])
     assert read(tmp_path / "new").problems == ()
     assert files(tmp_path / "new") == files(tmp_path / "there")

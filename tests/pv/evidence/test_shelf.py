@@ -27,9 +27,21 @@ def test_records_come_off_a_shelf_as_they_were_put_on(tmp_path):
     home = tmp_path / BASE.contract / BASE.test
     shelf = fill(tmp_path, f"{BASE.contract}/{BASE.test}", sorted(path.name for path in home.iterdir()))
     assert shelf.problems == ()
-    found = dict(zip([digest for digest, _ in facts_on(shelf)], records_on(shelf), strict=True))
-    assert sorted(found.values(), key=lambda record: record.role) == [BASE, LIVE]
-    assert [fact for _, fact in facts_on(shelf)] == [fact_of(record) for record in records_on(shelf)]
+    found, left_out = records_on(shelf)
+    assert left_out == 0
+    assert sorted((record for _, record in found), key=lambda record: record.role) == [BASE, LIVE]
+    assert facts_on(shelf) == [(digest, fact_of(record)) for digest, record in found]
+
+
+def test_the_records_of_a_claim_come_alone(tmp_path):
+    old = replace(BASE, claim="0" * 64)
+    keep(tmp_path, [BASE, LIVE, old])
+    home = tmp_path / BASE.contract / BASE.test
+    shelf = fill(tmp_path, f"{BASE.contract}/{BASE.test}", sorted(path.name for path in home.iterdir()))
+    found, left_out = records_on(shelf, BASE.claim)
+    assert ({record.role for _, record in found}, left_out) == ({"algorithm", "oracle"}, 1)
+    assert [record for _, record in records_on(shelf, old.claim)[0]] == [old]
+    assert records_on(shelf, "1" * 64) == ([], 3)
 
 
 @given(runs())

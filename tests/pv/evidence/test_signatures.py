@@ -19,7 +19,8 @@ from pv.evidence.signatures import signature_name, signed_of
 from pv.evidence.signing import sign
 from pv.outcome import Outcome
 from pv.project import Project
-from pv.status import as_text, exit_code, survey
+from pv.status import exit_code, survey
+from pv.status_report import as_text
 from pv.words import Level
 from tests.pv.evidence.test_folder import BASE
 from tests.pv.test_binding import FILES, project, recorded
