@@ -99,6 +99,22 @@ def losses(sides: Sides) -> Iterator[Finding]:
             what = f"{name} is no longer tried on the model{'s' if len(gone) > 1 else ''} {', '.join(gone)}: {left}"
             hint = f"put it back, or accept it: {accepting(row.contract, name, LOST_MODEL)}"
             yield sides.at(row.contract, row.test.line, LOST_MODEL, name, what, hint)
+        if others := _other_models(before, row):
+            what = f"{name} is tried on another model under the name {', '.join(others)}"
+            hint = f"register it under a name of its own, or accept it: {accepting(row.contract, name, LOST_MODEL)}"
+            yield sides.at(row.contract, row.test.line, LOST_MODEL, name, what, hint)
+
+
+def _other_models(before: Row, row: Row) -> list[str]:
+    """Names under which two versions of a test mean different bytes, with both digests."""
+    if before.binding is None or row.binding is None:
+        return []  # what no longer binds is told by what it earned
+    new = row.binding.models
+    return [
+        f"{name} (sha256 {old.sha256[:12]}.. became {new[name].sha256[:12]}..)"
+        for name, old in before.binding.models.items()
+        if name in new and old != new[name]
+    ]
 
 
 def _left(sides: Sides) -> list[tuple[Key, Row]]:

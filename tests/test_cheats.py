@@ -238,14 +238,24 @@ def _(repo: Repository) -> None:
     (repo.path / "tiny.gguf").write_bytes(b"other weights")
 
 
-@cheat("register another model under the old name", CHECK, r"FALSIFY-SUM-001 states FUNCTIONAL, earned PARTIAL")
-def _(repo: Repository) -> None:
+def register_another(repo: Repository) -> None:
     from hashlib import sha256
 
     (repo.path / "tiny.gguf").write_bytes(b"other")
     text = (repo.path / "models.yaml").read_text()
     text = re.sub(r"size: \d+", "size: 5", text)
     repo.write("models.yaml", re.sub(r"sha256: \w+", f"sha256: {sha256(b'other').hexdigest()}", text))
+
+
+@cheat("register another model under the old name", CHECK, r"FALSIFY-SUM-001 states FUNCTIONAL, earned PARTIAL")
+def _(repo: Repository) -> None:
+    register_another(repo)
+
+
+@cheat("register another model under the old name, with new evidence", GATE, r"GATE-LOST-MODEL: FALSIFY-SUM-001 is tried")
+def _(repo: Repository) -> None:
+    register_another(repo)
+    repo.settle()
 
 
 # what a falsifier does
