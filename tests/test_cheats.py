@@ -252,7 +252,9 @@ def _(repo: Repository) -> None:
     register_another(repo)
 
 
-@cheat("register another model under the old name, with new evidence", GATE, r"GATE-LOST-MODEL: FALSIFY-SUM-001 is tried")
+@cheat(
+    "register another model under the old name, with new evidence", GATE, r"GATE-LOST-MODEL: FALSIFY-SUM-001 is tried"
+)
 def _(repo: Repository) -> None:
     register_another(repo)
     repo.settle()

@@ -5,9 +5,10 @@ shared. Rows beyond the last are computed as the last one again.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from engine.kernels.blocks import LAYOUTS, Layout, codes, header, scales_of, sub_scales
+from engine.kernels.blocks import LAYOUTS, ORDER, Layout, codes, codes_256, codes_of_two, header, scales_of, sub_scales
 from engine.kernels.simd import (
     F32,
     I8,
@@ -17,6 +18,7 @@ from engine.kernels.simd import (
     Value,
     at,
     broadcast,
+    concat,
     counting,
     dot4,
     floats,
@@ -25,10 +27,13 @@ from engine.kernels.simd import (
     gathered,
     halves,
     kernel,
+    larger,
     load,
     number,
     pick,
     prefetch,
+    scaled,
+    smaller,
     splat,
     store,
     times,
@@ -37,99 +42,152 @@ from engine.kernels.simd import (
 )
 
 ROWS = 8
-AHEAD = 2 * ROWS
-"""How many rows ahead the memory is asked for: the hardware sees eight streams that end soon, and foresees none."""
+AHEAD = 8192
+"""Bytes, at least, that memory is asked for ahead. The hardware sees eight streams that end soon, and foresees none."""
 
-INTS, SUMS = vector(I32, 16), vector(I32, 8)
-FLOATS = vector(F32, 8)
+INTS, EIGHT = vector(I32, 16), vector(I32, ROWS)
+FLOATS = vector(F32, ROWS)
 
 
 def quantised(layout: Layout) -> Any:
     """The kernel of a format.
 
-    weights  address of the first row; rows lie `stride` bytes apart, `last` + 1 of them count (at most 8)
+    weights  address of the first of `rows` rows, which lie `stride` bytes apart
     blocks   in a row
     q        address of the activations: (blocks, block) int8, their scales (blocks,) float32, their sums over
              sub-blocks: (blocks,) int32, of 256 (blocks, subs) int16
-    out      address of 8 float32, written
+    out      address of `rows` float32, written
     """
 
-    def dot8(
-        b: Builder, weights: Value, stride: Value, last: Value, blocks: Value, q: Value, scale: Value, sums: Value,
+    def dot(
+        b: Builder, weights: Value, stride: Value, rows: Value, blocks: Value, q: Value, scale: Value, sums: Value,
         out: Value,
     ) -> None:  # fmt: skip
-        rows = [at(b, weights, b.mul(_least(b, last, row), stride)) for row in range(ROWS)]
-        ahead = times(b, stride, AHEAD)
         total = variable(b, splat(FLOATS, 0.0))
-        with counting(b, blocks) as index:
-            here = [at(b, row, times(b, index, layout.nbytes)) for row in rows]
-            for block in here:
-                for line in range(0, layout.nbytes, 64):
-                    prefetch(b, at(b, at(b, block, ahead), line))
-            activations = Activations(b, layout, index, q, sums)
-            exact, least = (_exact_k if layout.block == 256 else _exact_32)(b, layout, here, activations)
-            step = broadcast(b, load(b, scale, F32, times(b, index, 4)), ROWS)
-            scales, minima = scales_of(b, layout, gathered(b, [header(b, layout, block) for block in here]))
-            joined = fma(b, b.fmul(scales, step), floats(b, exact), b.load(total))
-            if minima is not None:
-                joined = fma(b, b.fmul(minima, step), floats(b, least), joined)
-            b.store(joined, total)
-        store(b, b.load(total), out)
+        ahead = larger(b, times(b, stride, ROWS), number(AHEAD))
+        with counting(b, b.sdiv(b.add(rows, number(ROWS - 1)), number(ROWS))) as eight:
+            first = times(b, eight, ROWS)
+            last = b.sub(b.sub(rows, first), number(1))
+            here = [at(b, weights, b.mul(b.add(first, smaller(b, last, number(row))), stride)) for row in range(ROWS)]
+            x = _Activations(q, scale, sums)
+            b.store(splat(FLOATS, 0.0), total)
+            if layout.block == 256:
+                with counting(b, blocks) as index:
+                    _ask_for(b, at(b, here[0], ahead), index, ROWS * layout.nbytes)
+                    _meet_256(b, layout, index, here, x, total)
+            else:
+                pairs = b.sdiv(blocks, number(2))
+                with counting(b, pairs) as pair:
+                    index = times(b, pair, 2)
+                    _ask_for(b, at(b, here[0], ahead), pair, 2 * ROWS * layout.nbytes)
+                    _meet_two(b, layout, index, here, x, total)
+                index = times(b, pairs, 2)
+                with b.if_then(b.icmp_signed("<", index, blocks), likely=False):
+                    _meet_one(b, layout, index, here, x, total)
+            _write(b, b.load(total), at(b, out, times(b, first, 4)), last)
 
-    dot8.__name__ = f"dot8_{layout.name.lower()}"
-    return kernel(dot8)
-
-
-class Activations:
-    """The activations that meet one block, as vectors: q and the sums over its sub-blocks."""
-
-    def __init__(self, b: Builder, layout: Layout, index: Value, q: Value, sums: Value) -> None:
-        size = min(layout.block, 64)
-        self.q = [
-            load(b, q, vector(I8, size), at(b, times(b, index, layout.block), start))
-            for start in range(0, layout.block, size)
-        ]
-        if layout.block == 32:
-            self.sums = load(b, sums, I32, times(b, index, 4))
-        else:
-            short = load(b, sums, vector(I16, layout.subs), times(b, index, 2 * layout.subs))
-            self.sums = b.sext(short, vector(I32, layout.subs))
+    dot.__name__ = f"dot_{layout.name.lower()}"
+    return kernel(dot)
 
 
-def _least(b: Builder, last: Value, row: int) -> Value:
-    return b.select(b.icmp_signed("<", last, number(row)), last, number(row))
+@dataclass(frozen=True, slots=True)
+class _Activations:
+    """Addresses: see `quantised`."""
+
+    q: Value
+    scale: Value
+    sums: Value
 
 
-def _exact_32(b: Builder, layout: Layout, blocks: list[Value], x: Activations) -> tuple[Value, Value]:
-    """The sums of 8 blocks of 32, and what their minima are multiplied by (8 int32 each)."""
-    sums = []
-    for block in blocks:
-        (unsigned,) = codes(b, layout, block)
-        sums.append(dot4(b, splat(SUMS, 0), unsigned, x.q[0], negative=layout.negative))
-    exact = folded(b, sums, (1, 2, 4))
-    if layout.offset:
-        exact = b.sub(exact, broadcast(b, b.mul(x.sums, I32(layout.offset)), ROWS))
-    return exact, broadcast(b, x.sums, ROWS)
+def _ask_for(b: Builder, start: Value, step: Value, size: int) -> None:
+    """Ask for the `step`-th `size` bytes from an address, in the order of the memory: a group of rows lies in a row.
+
+    Into the second level of the cache: the first has few places for what is on its way, and holding them halves the
+    rate at which memory is read.
+    """
+    here = at(b, start, times(b, step, size))
+    for line in range(0, size, 64):
+        prefetch(b, at(b, here, line))
 
 
-def _exact_k(b: Builder, layout: Layout, blocks: list[Value], x: Activations) -> tuple[Value, Value | None]:
-    """The sums of 8 blocks of 256 with their integer scales, and those of their minima (8 int32 each)."""
-    lanes = layout.sub // 4  # of a vector's 16 that belong to one sub-block
-    sums, least = [], []
-    for block in blocks:
+def _meet_256(b: Builder, layout: Layout, index: Value, rows: list[Value], x: _Activations, total: Value) -> None:
+    """The blocks of 256 of 8 rows times the activations, with their integer scales; joined to the totals."""
+    of_x = b.sext(load(b, x.sums, vector(I16, layout.subs), times(b, index, 2 * layout.subs)), vector(I32, layout.subs))
+    groups = [load(b, x.q, vector(I8, 32), at(b, times(b, index, 256), 32 * group)) for group in range(8)]
+    order = ORDER[layout.name]
+    exact, lower = [], []
+    for row in rows:
+        block = at(b, row, times(b, index, layout.nbytes))
         scales, minima = sub_scales(b, layout, block)
-        total = splat(INTS, 0)
-        if layout.offset:  # one sub-block per lane
-            total = b.mul(b.mul(scales, x.sums), splat(INTS, -layout.offset))
-        for i, unsigned in enumerate(codes(b, layout, block)):
-            part = dot4(b, splat(INTS, 0), unsigned, x.q[i], negative=layout.negative)
-            first = i * 16 // lanes
-            total = b.add(total, b.mul(part, pick(b, scales, [first + lane // lanes for lane in range(16)])))
-        sums.append(total)
+        whole = splat(INTS, 0)
+        if layout.offset:  # one sub-block per lane; offsets are powers of two
+            whole = b.neg(b.shl(b.mul(scales, of_x), splat(INTS, layout.offset.bit_length() - 1)))
+        for pair, unsigned in zip(order, codes_256(b, layout, block), strict=True):
+            four = concat(b, *(groups[group] for group in pair))
+            part = dot4(b, splat(INTS, 0), unsigned, four, negative=layout.negative)
+            weights = [32 * pair[lane // 8] + 4 * (lane % 8) for lane in range(16)]
+            whole = scaled(b, whole, part, pick(b, scales, [weight // layout.sub for weight in weights]))
+        exact.append(whole)
         if minima is not None:
-            least.append(b.mul(minima, x.sums))
-    exact = b.add(*halves(b, folded(b, sums, (1, 2, 4))))
-    return exact, folded(b, least, (1, 2, 4)) if least else None
+            lower.append(b.mul(minima, of_x))
+    sums = b.add(*halves(b, folded(b, exact, (1, 2, 4))))
+    _join(b, layout, index, rows, x.scale, sums, folded(b, lower, (1, 2, 4)) if lower else None, total)
+
+
+def _meet_two(b: Builder, layout: Layout, index: Value, rows: list[Value], x: _Activations, total: Value) -> None:
+    """Two blocks of 32 of 8 rows times the activations; joined to the totals one after the other."""
+    both = [index, b.add(index, number(1))]
+    four = load(b, x.q, vector(I8, 64), times(b, index, 32))
+    products = []
+    for row in rows:
+        unsigned = codes_of_two(b, layout, *(at(b, row, times(b, i, layout.nbytes)) for i in both))
+        products.append(dot4(b, splat(INTS, 0), unsigned, four, negative=layout.negative))
+    for i, part in zip(both, halves(b, folded(b, products, (1, 2, 4))), strict=True):
+        _join_32(b, layout, i, rows, x, part, total)
+
+
+def _meet_one(b: Builder, layout: Layout, index: Value, rows: list[Value], x: _Activations, total: Value) -> None:
+    """The last block of 32 of rows that have an odd number of them."""
+    four = load(b, x.q, vector(I8, 32), times(b, index, 32))
+    products = []
+    for row in rows:
+        (unsigned,) = codes(b, layout, at(b, row, times(b, index, layout.nbytes)))
+        products.append(dot4(b, splat(EIGHT, 0), unsigned, four, negative=layout.negative))
+    _join_32(b, layout, index, rows, x, folded(b, products, (1, 2, 4)), total)
+
+
+def _join_32(
+    b: Builder, layout: Layout, index: Value, rows: list[Value], x: _Activations, exact: Value, total: Value
+) -> None:
+    of_x = broadcast(b, load(b, x.sums, I32, times(b, index, 4)), ROWS)
+    if layout.offset:
+        exact = b.sub(exact, b.mul(of_x, splat(EIGHT, layout.offset)))
+    _join(b, layout, index, rows, x.scale, exact, of_x, total)
+
+
+def _join(
+    b: Builder, layout: Layout, index: Value, rows: list[Value], scale: Value, exact: Value, lower: Value | None,
+    total: Value,
+) -> None:  # fmt: skip
+    """total += scale * exact, with one rounding; and, of a format that has minima, minimum * lower."""
+    step = broadcast(b, load(b, scale, F32, times(b, index, 4)), ROWS)
+    blocks = [at(b, row, times(b, index, layout.nbytes)) for row in rows]
+    scales, minima = scales_of(b, layout, gathered(b, [header(b, layout, block) for block in blocks]))
+    joined = fma(b, b.fmul(scales, step), floats(b, exact), b.load(total))
+    if minima is not None and lower is not None:
+        joined = fma(b, b.fmul(minima, step), floats(b, lower), joined)
+    b.store(joined, total)
+
+
+def _write(b: Builder, values: Value, out: Value, last: Value) -> None:
+    """The first last + 1 of 8 float32; nothing behind them is touched: it belongs to another task."""
+    with b.if_else(b.icmp_signed(">=", last, number(ROWS - 1))) as (whole, part):
+        with whole:
+            store(b, values, out)
+        with part:
+            for row in range(ROWS - 1):
+                with b.if_then(b.icmp_signed("<=", number(row), last)):
+                    store(b, b.extract_element(values, I32(row)), out, 4 * row)
 
 
 DOTS: dict[str, Callable[..., None]] = {layout.name: quantised(layout) for layout in LAYOUTS}

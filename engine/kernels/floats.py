@@ -22,6 +22,7 @@ from engine.kernels.simd import (
     kernel,
     load,
     number,
+    smaller,
     splat,
     store,
     times,
@@ -50,8 +51,8 @@ def floating(name: str) -> Any:
         b: Builder, weights: Value, stride: Value, last: Value, columns: Value, x: Value, pitch: Value, newest: Value,
         out: Value,
     ) -> None:  # fmt: skip
-        rows = [at(b, weights, b.mul(_least(b, last, i), stride)) for i in range(SIDE)]
-        tokens = [at(b, x, b.mul(_least(b, newest, i), pitch)) for i in range(SIDE)]
+        rows = [at(b, weights, b.mul(smaller(b, last, number(i)), stride)) for i in range(SIDE)]
+        tokens = [at(b, x, b.mul(smaller(b, newest, number(i)), pitch)) for i in range(SIDE)]
         sums = [variable(b, splat(FLOATS, 0.0)) for _ in range(SIDE * SIDE)]
 
         def meet(left: list[Value], right: list[Value]) -> None:
@@ -83,10 +84,6 @@ def floating(name: str) -> Any:
 def _reversed(number_: int) -> int:
     """Four bits from right to left: `folded` puts the lowest bit of a vector's number into the highest of the lane."""
     return int(f"{number_:04b}"[::-1], 2)
-
-
-def _least(b: Builder, last: Value, index: int) -> Value:
-    return b.select(b.icmp_signed("<", last, number(index)), last, number(index))
 
 
 def _widened(b: Builder, name: str, address: Value, offset: Value) -> Value:

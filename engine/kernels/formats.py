@@ -35,36 +35,36 @@ FLOAT_F16 = FLOATS["F16"]
 FLOAT_BF16 = FLOATS["BF16"]
 
 
-def dot_q4_0(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q4_0(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q4_0(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q4_0(weights, stride, rows, blocks, q, scale, sums, out)
 
 
-def dot_q4_1(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q4_1(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q4_1(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q4_1(weights, stride, rows, blocks, q, scale, sums, out)
 
 
-def dot_q5_0(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q5_0(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q5_0(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q5_0(weights, stride, rows, blocks, q, scale, sums, out)
 
 
-def dot_q5_1(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q5_1(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q5_1(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q5_1(weights, stride, rows, blocks, q, scale, sums, out)
 
 
-def dot_q8_0(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q8_0(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q8_0(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q8_0(weights, stride, rows, blocks, q, scale, sums, out)
 
 
-def dot_q4_k(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q4_K(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q4_k(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q4_K(weights, stride, rows, blocks, q, scale, sums, out)
 
 
-def dot_q5_k(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q5_K(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q5_k(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q5_K(weights, stride, rows, blocks, q, scale, sums, out)
 
 
-def dot_q6_k(weights, stride, last, blocks, q, scale, sums, out):
-    DOT_Q6_K(weights, stride, last, blocks, q, scale, sums, out)
+def dot_q6_k(weights, stride, rows, blocks, q, scale, sums, out):
+    DOT_Q6_K(weights, stride, rows, blocks, q, scale, sums, out)
 
 
 def tile_q4_0(weights, stride, last, blocks, tokens, q, scale, sums, out, scratch):

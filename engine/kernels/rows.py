@@ -25,6 +25,7 @@ from engine.kernels.simd import (
     load,
     number,
     pick,
+    smaller,
     splat,
     store,
     times,
@@ -197,8 +198,7 @@ def dots8(b: Builder, query: Value, keys: Value, stride: int | Value, last: Valu
     """Products of a query with 8 keys (8 float32); keys beyond the last are computed as the last again."""
     rows = []
     for i in range(8):
-        index = b.select(b.icmp_signed("<", last, number(i)), last, number(i))
-        rows.append(at(b, keys, b.mul(index, stride)))
+        rows.append(at(b, keys, b.mul(smaller(b, last, number(i)), stride)))
     sums = [variable(b, splat(FLOATS, 0.0)) for _ in range(8)]
     with counting(b, lines) as line:
         offset = times(b, line, LINE)

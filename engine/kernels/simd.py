@@ -89,6 +89,16 @@ def variable(b: Builder, value: Value) -> Value:
     return place
 
 
+def smaller(b: Builder, x: Value, y: Value) -> Value:
+    """The smaller of two numbers."""
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def larger(b: Builder, x: Value, y: Value) -> Value:
+    """The larger of two numbers."""
+    return b.select(b.icmp_signed(">", x, y), x, y)
+
+
 def at(b: Builder, address: Value, offset: Value | int) -> Value:
     return b.add(address, number(offset) if isinstance(offset, int) else offset)
 
@@ -107,9 +117,9 @@ def store(b: Builder, value: Value, address: Value, offset: Value | int = 0) -> 
 
 
 def prefetch(b: Builder, address: Value) -> None:
-    """Ask for the line at an address that will be read soon; one that is not mapped is no error."""
+    """Ask for the line at an address, into the second level of the cache; one that is not mapped is no error."""
     pointer = b.inttoptr(address, I8.as_pointer())
-    intrinsic_of(b, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(3), I32(1)])
+    intrinsic_of(b, "llvm.prefetch.p0", ir.VoidType(), [pointer, I32(0), I32(2), I32(1)])
 
 
 # ---------------------------------------------------------------- shapes of vectors
@@ -223,6 +233,14 @@ def dot2(b: Builder, total: Value, x: Value, y: Value) -> Value:
     """total (n int32) plus, for each lane, two products of x and y (2 n int16); exact."""
     wide = vector(I32, x.type.count)
     return b.add(total, _neighbours(b, b.mul(b.sext(x, wide), b.sext(y, wide)), I32))  # one instruction on x86
+
+
+def scaled(b: Builder, total: Value, part: Value, factor: Value) -> Value:
+    """total + part * factor (n int32, n = 16); exact. Both factors fit in int16."""
+    if chosen() != VNNI:
+        return b.add(total, b.mul(part, factor))
+    low = b.and_(factor, splat(factor.type, 0xFFFF))  # of each lane two products of int16: the upper one is of zero
+    return intrinsic_of(b, "llvm.x86.avx512.vpdpwssd.512", total.type, [total, part, low])
 
 
 def half(b: Builder, bits: Value) -> Value:

@@ -74,12 +74,8 @@ def few_rows(job, first, count, a, pitch, out):
         return
     q, scale, sums = a[job[Q]], a[job[Q] + 1], a[job[SUMS]]
     if T == 1:
-        eight = np.empty(8, np.float32)
-        for row in range(first, first + count, 8):
-            weights, last = job[WEIGHTS] + row * job[STRIDE], min(8, first + count - row) - 1
-            call_dot(job[ONE], weights, job[STRIDE], last, job[BLOCKS], q, scale, sums, eight.ctypes.data)
-            for i in range(last + 1):
-                out[0, column + row + i] = eight[i]
+        weights, to = job[WEIGHTS] + first * job[STRIDE], out.ctypes.data + 4 * (column + first)
+        call_dot(job[ONE], weights, job[STRIDE], count, job[BLOCKS], q, scale, sums, to)
     else:
         tokens = padded(T)
         sixteen = np.empty((tokens, 16), np.float32)
@@ -102,29 +98,30 @@ def padded(tokens):
 
 
 @njit(cache=True)
-def place_of(jobs, task):
+def place_of(jobs, task, chunk):
     """The job that a task belongs to, and its first row."""
     job = 0
-    while task >= (jobs[job, ROWS] + CHUNK - 1) // CHUNK:
-        task -= (jobs[job, ROWS] + CHUNK - 1) // CHUNK
+    while task >= (jobs[job, ROWS] + chunk - 1) // chunk:
+        task -= (jobs[job, ROWS] + chunk - 1) // chunk
         job += 1
-    return job, task * CHUNK
+    return job, task * chunk
 
 
 @njit(cache=True, parallel=True)
 def products(jobs, a, pitch, out):
-    """Activations times weights, one task per 64 rows of weights.
+    """Activations times weights, one task per 64 rows of weights; of a single token, per 32.
 
     jobs   (n, 11) int64, one per matrix: see `job`
     a      (8,) int64: addresses of the activations, in float32 (rows `pitch` bytes apart) and quantised
     out    (T, columns) float32, written
     """
+    chunk = CHUNK if out.shape[0] > 1 else CHUNK // 2  # threads should end together
     tasks = 0
     for job in range(jobs.shape[0]):
-        tasks += (jobs[job, ROWS] + CHUNK - 1) // CHUNK
+        tasks += (jobs[job, ROWS] + chunk - 1) // chunk
     for task in prange(tasks):
-        job, first = place_of(jobs, task)
-        few_rows(jobs[job], first, min(CHUNK, jobs[job, ROWS] - first), a, pitch, out)
+        job, first = place_of(jobs, task, chunk)
+        few_rows(jobs[job], first, min(chunk, jobs[job, ROWS] - first), a, pitch, out)
 
 
 @njit(cache=True)

@@ -27,6 +27,7 @@ from engine.kernels.simd import (
     kernel,
     load,
     number,
+    smaller,
     splat,
     store,
     times,
@@ -80,8 +81,8 @@ def quantised(layout: Layout) -> Any:
             store(b, splat(FLOATS, 0.0), out, times(b, token, LINE))
         with counting(b, blocks) as index:
             with counting(b, number(ROWS)) as row:
-                clamped = b.select(b.icmp_signed("<", last, row), last, row)
-                block = at(b, at(b, weights, b.mul(clamped, stride)), times(b, index, layout.nbytes))
+                line = at(b, weights, b.mul(smaller(b, last, row), stride))
+                block = at(b, line, times(b, index, layout.nbytes))
                 _unpack(b, layout, fields, block, row, scratch)
             _turn(b, layout, fields, scratch)
             headers = load(b, scratch, INTS, fields.headers)
