@@ -1,4 +1,4 @@
-"""Console script `apr`: run, trace, warmup, diff, inspect, pull."""
+"""Console script `apr`: run, trace, warmup, diff, inspect, pull, synth."""
 
 import argparse
 import io
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import stages
+from engine.commands import note, synth
 from engine.errors import EngineError
 from engine.variants import VARIABLE, VARIANTS
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 DEFAULT_PROMPT = "What is 2+2?"
 DEFAULT_MODEL = "tiny-qwen2"
 PAYLOAD_SWITCH = object()
+MODULES: dict[str, Any] = {"synth": synth}
+"""Commands that are a module of engine.commands each."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -201,11 +204,6 @@ def served_by(path: Any) -> str:
     return f"path {path.name}, variant {path.variant}{threads}"
 
 
-def note(text: str) -> None:
-    """A line beside the result: standard error, so that the result can be piped."""
-    print(f"apr: {text}", file=sys.stderr)
-
-
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="apr",
@@ -298,6 +296,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = command("pull", pull)
     sub.add_argument("name", metavar="NAME", help="a registered model, for example smollm2-135m")
+
+    for name, module in MODULES.items():
+        sub = commands.add_parser(name, help=module.__doc__, description=module.__doc__)
+        module.arguments(sub)
+        sub.set_defaults(command=module.run)
     return parser
 
 

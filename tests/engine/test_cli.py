@@ -21,6 +21,7 @@ from engine.registry import locate
 from engine.trace_folder import read_manifest
 from engine.variants import available, chosen
 from engine.warmup import compile_kernels
+from tests.engine.commands import test_synth as synth
 from tests.engine.model_files import keys, tensors, write
 
 APR = Path(sys.executable).parent / "apr"
@@ -564,6 +565,10 @@ COVERED = {
     ("diff", "--json"): test_diff_json_is_one_object,
     ("inspect", "MODEL"): test_inspect_as_text_and_as_json,
     ("inspect", "--json"): test_inspect_as_text_and_as_json,
+    ("synth", "--like"): synth.test_like_and_quant_choose_the_shapes_and_the_formats,
+    ("synth", "--quant"): synth.test_like_and_quant_choose_the_shapes_and_the_formats,
+    ("synth", "--seed"): synth.test_the_seed_governs_the_bytes,
+    ("synth", "OUT"): synth.test_the_file_that_is_written_runs_and_is_inspected,
     ("pull", "NAME"): test_pull_of_a_packaged_model_says_so_and_of_an_unknown_one_is_an_error,
 }
 """The test in which each flag changes something."""

@@ -1,0 +1,8 @@
+"""Commands of `apr` in modules of their own: each has `arguments` and `run`, and loads what it needs when it runs."""
+
+import sys
+
+
+def note(text: str) -> None:
+    """A line beside the result: standard error, so that the result can be piped."""
+    print(f"apr: {text}", file=sys.stderr)
