@@ -1,0 +1,80 @@
+"""Measure load, prefill, decode, bandwidth and memory of the fast path on a model."""
+
+import argparse
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from engine.commands import note
+from engine.variants import VARIABLE, VARIANTS
+
+if TYPE_CHECKING:
+    from engine.model import Model
+
+EXAMPLE = "example: apr bench smollm2-135m --prompt 128 --tokens 64 --vs-llama-cpp"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EXAMPLE
+    parser.add_argument("model", metavar="MODEL", help="a GGUF file or a registered name")
+    parser.add_argument("--prompt", type=int, default=128, metavar="N", help="tokens of the prompt (default: 128)")
+    parser.add_argument("--tokens", type=int, default=32, metavar="N", help="tokens decoded after it (default: 32)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds that count (default: 3)")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--variant",
+        metavar="NAME",
+        help=f"kernels: {', '.join(VARIANTS)} (default: ${VARIABLE}, or else the fastest that the CPU has)",
+    )
+    parser.add_argument("--vs-llama-cpp", action="store_true", help="measure llama.cpp beside it (extra `oracles`)")
+    parser.add_argument("--json", action="store_true", help="one JSON object (schema apr-bench/1)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from engine import bench
+    from engine.cli import open_with_tokenizer
+    from engine.errors import EngineError
+    from engine.paths import open_path
+    from engine.registry import locate
+
+    for flag in ("prompt", "tokens", "rounds"):
+        if getattr(args, flag) < 1:
+            raise EngineError(f"{getattr(args, flag)} measures nothing", where=f"--{flag}", hint="1 or more")
+    if args.vs_llama_cpp:
+        bench.require_llama_cpp()
+    threads = len(os.sched_getaffinity(0)) if args.threads is None else args.threads
+    plan = bench.Plan(prompt=args.prompt, decoded=args.tokens, rounds=args.rounds, threads=threads)
+
+    def opened() -> "tuple[Model, Any]":
+        model, _ = open_with_tokenizer(args.model)
+        room = model.config.context
+        if plan.prompt + plan.decoded > room:
+            raise EngineError(
+                f"{plan.prompt} + {plan.decoded} tokens, the model's context is {room}",
+                where="--prompt",
+                hint="fewer tokens",
+            )
+        capacity = plan.prompt + plan.decoded
+        path = open_path(model, "fast", capacity=capacity, threads=threads, variant=args.variant, tell=note)
+        variants.add(path.variant)
+        return model, path
+
+    file, variants = locate(args.model), set[str]()
+    engines = {"apr": bench.summary(bench.measure(opened, plan))}
+    if args.vs_llama_cpp:
+        engines["llama.cpp"] = bench.summary(bench.beside(file, plan))
+    (variant,) = variants
+    report = {
+        "schema": "apr-bench/1",
+        "model": args.model,
+        "file": str(file),
+        "file_bytes": file.stat().st_size,
+        "variant": variant,
+        "threads": threads,
+        "rounds": args.rounds,
+        "prompt_tokens": args.prompt,
+        "decoded_tokens": args.tokens,
+        "engines": engines,
+    }
+    print(json.dumps(report) if args.json else bench.as_text(report))
+    return 0
