@@ -1,6 +1,6 @@
 """What recording survives: kills at random moments, many runs at once, edits of single bytes.
 
-    python benchmarks/evidence_faults.py [--kills 200] [--at-once 8] [--edits 10000] [--seed 0]
+    python -m benchmarks.evidence_faults [--kills 200] [--at-once 8] [--edits 10000] [--seed 0]
 
 Half of the kills meet `pytest --falsify --record` in a project of its own, half a process that does nothing but keep
 runs, since that is where a kill could do harm. After each kill the chain must verify; what the next run records must
@@ -17,8 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from evidence_scale import make as make_many
-
+from benchmarks.evidence_scale import make as make_many
 from pv.evidence.folder import read
 
 PROJECT = {

@@ -1,6 +1,6 @@
 """How the reading of evidence grows: a project of many statements, and the commands that read all of them.
 
-    python benchmarks/evidence_scale.py [--records 100000] [--rounds 5] [--keep DIR]
+    python -m benchmarks.evidence_scale [--records 100000] [--rounds 5] [--keep DIR]
 
 Prints medians of whole processes: `pv status` cold (no index) and warm, `pv ledger` warm, `pv evidence verify`, for a
 tenth of the records and for all of them, and the ratio of the two. Reading the bytes with `cat` stands beside them.

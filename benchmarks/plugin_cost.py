@@ -1,4 +1,4 @@
-"""What an installed pv costs a pytest run that does not ask for it: `python benchmarks/plugin_cost.py`.
+"""What an installed pv costs a pytest run that does not ask for it: `python -m benchmarks.plugin_cost`.
 
 Each is the fastest of several new processes, taken in turns: `pytest --collect-only` on an empty folder with the plugin
 and with `-p no:pv`. The last line is the import of the plugin's one module, pytest being loaded already.

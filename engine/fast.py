@@ -8,6 +8,7 @@ softmax and SiLU, which otherwise never leave a kernel.
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -65,6 +66,9 @@ class FastPath:
         self.final_norm, self.output = _padded(model.final_norm), Product(model.output)
         self.settings = np.array([c.hidden, c.rms_eps], np.float32)
         self.scale = np.array([1.0 / math.sqrt(c.head_dim)], np.float32)
+        self.settings_address, self.scale_address = self.settings.ctypes.data, self.scale.ctypes.data
+        self.keys_addresses = [layer.ctypes.data for layer in self.keys]
+        self.values_addresses = [layer.ctypes.data for layer in self.values]
         self._buffers: dict[int, Buffers] = {}
 
     @property
@@ -108,8 +112,9 @@ class FastPath:
                 b.qkv += layer.bias
             tapped("qkv_bias", index, b.qkv)
             self.rotate(b, index)
-            tapped("q_post_rope", index, b.q[:, :, : c.head_dim].reshape(T, -1))
-            tapped("k_post_rope", index, b.k[:, :, : c.head_dim].reshape(T, -1))
+            if tap is not None:  # no views are made for nobody
+                tapped("q_post_rope", index, b.q[:, :, : c.head_dim].reshape(T, -1))
+                tapped("k_post_rope", index, b.k[:, :, : c.head_dim].reshape(T, -1))
             scores = np.empty((2, T, c.heads, self.position + T), np.float32) if tap else None
             self.attend(b, index, scores)
             if scores is not None:
@@ -122,8 +127,9 @@ class FastPath:
             tapped("post_attn_residual", index, b.x, c.hidden)
             tapped("ffn_norm", index, b.normed.x, c.hidden)
             self.project(layer.gate_up, b.normed, b.gate_up)
-            tapped("ffn_gate", index, b.gate_up[:, : c.ffn])
-            tapped("ffn_up", index, b.gate_up[:, b.activated.x.shape[1] :], c.ffn)
+            if tap is not None:
+                tapped("ffn_gate", index, b.gate_up[:, : c.ffn])
+                tapped("ffn_up", index, b.gate_up[:, b.activated.x.shape[1] :], c.ffn)
             silu = np.empty_like(b.activated.x) if tap else None
             self.activate(b, silu)
             if silu is not None:
@@ -145,12 +151,10 @@ class FastPath:
         rows = embedding.raw[np.asarray(tokens)]
         b.x[:, : c.hidden] = Weight(embedding.name, rows, embedding.format, len(tokens), c.hidden).dequantised()
 
-    def normalise(self, b: "Buffers", delta: F32 | None, gain: F32, into: "Rows") -> None:
+    def normalise(self, b: "Buffers", delta: F32 | None, gain: "Placed", into: "Rows") -> None:
         """x += delta; into = the norm of x, for the next product."""
-        address = 0 if delta is None else delta.ctypes.data
-        kernels.add_norm(
-            b.x_address, address, gain.ctypes.data, into.pitch, len(b.x), self.settings.ctypes.data, into.address
-        )
+        address = 0 if delta is None else b.delta_address if delta is b.delta else delta.ctypes.data
+        kernels.add_norm(b.x_address, address, gain.address, into.pitch, len(b.x), self.settings_address, into.address)
         into.quantise()
 
     def project(self, product: "Product", rows: "Rows", out: F32) -> None:
@@ -171,11 +175,10 @@ class FastPath:
         c = self.model.config
         T, width = len(b.x), b.q.shape[2]
         wanted = (0, 0) if scores is None else (scores[0].ctypes.data, scores[1].ctypes.data)
-        out = b.mixed.address if width == c.head_dim else b.wide.ctypes.data
+        out = b.mixed.address if width == c.head_dim else b.wide_address
         kernels.attend(
-            b.q.ctypes.data, self.keys[layer].ctypes.data, self.values[layer].ctypes.data, c.heads,
-            c.heads // c.kv_heads, self.position, T, width // kernels.LANES, self.capacity, self.scale.ctypes.data,
-            *wanted, out,
+            b.q_address, self.keys_addresses[layer], self.values_addresses[layer], c.heads, c.heads // c.kv_heads,
+            self.position, T, width // kernels.LANES, self.capacity, self.scale_address, *wanted, out,
         )  # fmt: skip
         if width != c.head_dim:
             b.mixed.x[:, : c.q_width] = b.wide[:, :, : c.head_dim].reshape(T, -1)
@@ -184,7 +187,7 @@ class FastPath:
     def activate(self, b: "Buffers", silu: F32 | None) -> None:
         """activated = silu(gate) * up; silu as well, if it is wanted."""
         width = b.activated.pitch
-        gate = b.gate_up.ctypes.data
+        gate = b.gate_up_address
         kernels.swiglu(
             gate, gate + width, 2 * width, width, len(b.x), 0 if silu is None else silu.ctypes.data, b.activated.address
         )
@@ -276,13 +279,15 @@ class Buffers:
 
         layers = path.layers
         self.x, self.delta = (np.zeros((T, _up(c.hidden)), np.float32) for _ in range(2))
-        self.x_address = self.x.ctypes.data
+        self.x_address, self.delta_address = self.x.ctypes.data, self.delta.ctypes.data
         self.normed = rows(c.hidden, *(part for layer in layers for part in (layer.qkv, layer.gate_up)))
         self.qkv = np.zeros((T, c.q_width + 2 * c.kv_width), np.float32)
         self.q, self.k = (np.zeros((T, heads, width), np.float32) for heads in (c.heads, c.kv_heads))
         self.wide = np.zeros((T, c.heads, width if width != c.head_dim else 0), np.float32)
+        self.q_address, self.wide_address = self.q.ctypes.data, self.wide.ctypes.data
         self.mixed = rows(c.q_width, *(layer.attn_out for layer in layers))
         self.gate_up = np.zeros((T, 2 * _up(c.ffn)), np.float32)
+        self.gate_up_address = self.gate_up.ctypes.data
         self.activated = rows(c.ffn, *(layer.down for layer in layers))
         self.final = rows(c.hidden)
         self.last = rows(c.hidden, path.output, count=1)
@@ -293,7 +298,16 @@ def _up(count: int) -> int:
     return (count + kernels.LANES - 1) // kernels.LANES * kernels.LANES
 
 
-def _padded(values: F32) -> F32:
+class Placed(np.ndarray[Any, np.dtype[np.float32]]):
+    """A vector that keeps its address: numpy takes microseconds to tell it, as long as a small kernel runs."""
+
+    address: int
+
+
+def _padded(values: F32) -> Placed:
+    """The values, continued with zeros to whole vectors."""
     result = np.zeros(_up(len(values)), np.float32)
     result[: len(values)] = values
-    return result
+    placed = result.view(Placed)
+    placed.address = result.ctypes.data
+    return placed
