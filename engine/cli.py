@@ -1,4 +1,4 @@
-"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, synth."""
+"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, determinism, synth."""
 
 import argparse
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import stages
-from engine.commands import bench, note, synth
+from engine.commands import bench, determinism, note, synth
 from engine.errors import EngineError
 from engine.variants import VARIABLE, VARIANTS
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_PROMPT = "What is 2+2?"
 DEFAULT_MODEL = "tiny-qwen2"
 PAYLOAD_SWITCH = object()
-MODULES: dict[str, Any] = {"bench": bench, "synth": synth}
+MODULES: dict[str, Any] = {"bench": bench, "determinism": determinism, "synth": synth}
 """Commands that are a module of engine.commands each."""
 
 
@@ -208,7 +208,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="apr",
         description="Run LLM inference and look into it: GGUF models (llama, qwen2), two execution paths, 20 stages.",
-        epilog="Exit codes: 0 done (diff: equal), 1 diff: different, 2 bad input or nothing comparable.",
+        epilog="Exit codes: 0 done (diff, determinism: equal), 1 different, 2 bad input or nothing comparable.",
     )
     parser.add_argument("--version", action="version", version=f"apr {version('pv-contracts')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -76,13 +76,17 @@ class FastPath:
         """The threading layer that serves, once a kernel has run: "omp", or a slower one where OpenMP is missing."""
         return str(numba.threading_layer())
 
-    def forward(self, tokens: Sequence[int], tap: Tap | None = None) -> F32:
-        """Logits (vocab,) float32 of the last of `tokens`, which continue what the cache holds."""
+    def forward(self, tokens: Sequence[int], tap: Tap | None = None, chunk: int | None = None) -> F32:
+        """Logits (vocab,) float32 of the last of `tokens`, which continue what the cache holds.
+
+        chunk  tokens that are computed at a time, and for which each stage is tapped once; None: all of them where
+               they are traced, CHUNK where not
+        """
         past, T = self.position, len(tokens)
         if past + T > self.capacity:
             raise ValueError(f"{past} + {T} tokens do not fit a cache of {self.capacity}")
         numba.set_num_threads(self.threads)
-        size = T if tap else CHUNK
+        size = chunk or (T if tap else CHUNK)
         for start in range(0, T, size):
             buffers = self._through(tokens[start : start + size], tap)
         logits = self.logits(buffers)

@@ -20,14 +20,14 @@ class Step:
     stop: str | None  # "end" (an end token), "length" (max_tokens), "context" (the model's length)
 
 
-def check_prompt(tokens: Sequence[int], context: int) -> None:
-    """Refuse a prompt that is empty or longer than the model's context."""
+def check_prompt(tokens: Sequence[int], context: int, *, where: str = "--prompt") -> None:
+    """Refuse a prompt that is empty or longer than the model's context; `where` it comes from."""
     if not tokens:
-        raise EngineError("the prompt has no tokens", where="--prompt", hint="write at least one character")
+        raise EngineError("the prompt has no tokens", where=where, hint="write at least one character")
     if len(tokens) > context:
         raise EngineError(
             f"the prompt has {len(tokens)} tokens, the model's context is {context}",
-            where="--prompt",
+            where=where,
             hint="shorten it",
         )
 

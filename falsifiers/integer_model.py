@@ -87,18 +87,23 @@ def quantise(x: F32, block: int) -> tuple[NDArray[np.int8], F32]:
 
 def matmul(name: str, raw: NDArray[np.uint8], block: int, q: NDArray[np.int8], scale: F32) -> F32:
     """(T, rows) float32: quantised activations q (T, D), scale (T, D / block), times weights raw (rows, bytes)."""
-    rows, (T, D) = raw.shape[0], q.shape
-    blocks = D // block
+    (T, D), step = q.shape, 4096
+    if len(raw) > step:  # integers take much more memory than their codes
+        parts = [matmul(name, raw[at : at + step], block, q, scale) for at in range(0, len(raw), step)]
+        return np.concatenate(parts, axis=1)
+    rows, blocks = len(raw), D // block
     weights, scales, minima, d, dmin = unpack(name, raw.reshape(rows, blocks, -1))
-    subs, entries = weights.shape[2:]
-    y = q.astype(np.int64).reshape(T, blocks, subs, entries)
+    y = q.astype(np.float64).reshape(T, blocks, block)
+    scaled = (weights * scales[..., None]).reshape(rows, blocks, block).astype(np.float64)
+    # integers below 2^53 in float64: exact, in whatever order they are added
+    exact = np.matmul(scaled.transpose(1, 0, 2), y.transpose(1, 2, 0)).astype(np.float32)
+    sums = y.reshape(T, blocks, scales.shape[2], -1).sum(axis=3)
+    least = np.matmul(minima.astype(np.float64).transpose(1, 0, 2), sums.transpose(1, 2, 0)).astype(np.float32)
     total = np.zeros((T, rows), np.float32)
     for b in range(blocks):
-        exact = np.einsum("rse,tse,rs->tr", weights[:, b], y[:, b], scales[:, b]).astype(np.float32)
-        total = fma(d[None, :, b] * scale[:, b, None], exact, total)
+        total = fma(d[None, :, b] * scale[:, b, None], exact[b].T, total)
         if name in ("Q4_1", "Q5_1", "Q4_K", "Q5_K"):
-            least = np.einsum("ts,rs->tr", y[:, b].sum(axis=2), minima[:, b]).astype(np.float32)
-            total = fma(-(dmin[None, :, b] * scale[:, b, None]), least, total)
+            total = fma(-(dmin[None, :, b] * scale[:, b, None]), least[b].T, total)
     return total
 
 
@@ -109,11 +114,20 @@ def lanes_sum(terms: NDArray[Any]) -> Any:
     return terms[0]
 
 
+def dots(a: F32, b: F32) -> F32:
+    """Dot products over the last axis of a (.., n) and b (.., n), whose other axes are broadcast.
+
+    Element i joins lane i mod 16 by a fused multiply-add, in the order of i; then the lanes are summed.
+    """
+    pad = [(0, -a.shape[-1] % 16)]
+    a, b = (np.pad(x, [(0, 0)] * (x.ndim - 1) + pad) for x in (a, b))
+    lanes = np.zeros((*np.broadcast_shapes(a.shape[:-1], b.shape[:-1]), 16), np.float32)
+    for start in range(0, a.shape[-1], 16):
+        lanes = fma(a[..., start : start + 16], b[..., start : start + 16], lanes)
+    total: F32 = lanes_sum(np.moveaxis(lanes, -1, 0))
+    return total
+
+
 def dot(a: F32, b: F32) -> np.float32:
-    """Dot product of two float32 vectors (n,): element i joins lane i mod 16 by a fused multiply-add."""
-    pad = -a.size % 16
-    pairs = np.stack([np.pad(a, (0, pad)), np.pad(b, (0, pad))]).reshape(2, -1, 16)
-    lanes = np.zeros(16, np.float32)
-    for x, y in zip(*pairs, strict=True):
-        lanes = fma(x, y, lanes)
-    return np.float32(lanes_sum(lanes))
+    """Dot product of two float32 vectors (n,)."""
+    return np.float32(dots(a, b))

@@ -39,10 +39,16 @@ ALL_STAGES = ["embedding", *LAYER_STAGES, "final_norm", "lm_head"]
 """The contract's 20 stages, written here once more: the engine's own list is what is tried."""
 
 
-def run_apr(trial: Trial, *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> Finished:
+def run_apr(
+    trial: Trial,
+    *arguments: object,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    timeout: float = 600,
+) -> Finished:
     """The installed `apr` with these arguments, on as many threads as CORES if it is not told otherwise."""
-    target = f"{engine.cli.__name__}:main"
-    return trial.start("apr", target, *arguments, cwd=cwd, env={"NUMBA_NUM_THREADS": str(CORES), **(env or {})})
+    target, settings = f"{engine.cli.__name__}:main", {"NUMBA_NUM_THREADS": str(CORES), **(env or {})}
+    return trial.start("apr", target, *arguments, cwd=cwd, env=settings, timeout=timeout)
 
 
 def apr(trial: Trial, *arguments: object, cwd: Path | None = None) -> Finished:

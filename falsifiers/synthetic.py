@@ -44,10 +44,10 @@ def random_weight(rng: np.random.Generator, name: str, rows: int, columns: int, 
     return Weight(name, np.ascontiguousarray(raw).reshape(rows, -1), fmt, rows, columns)
 
 
-def random_model(rng: np.random.Generator, architecture: str) -> Model:
+def random_model(rng: np.random.Generator, architecture: str, every: str | None = None) -> Model:
     """Two layers, hidden 256, 4 query heads on 2 key/value heads; qwen2: biases, tied output; llama: neither.
 
-    The two layers together use every weight format once at least.
+    The two layers together use every weight format once at least; unless `every` matrix has the one named.
     """
     qwen = architecture == "qwen2"
     c = Config(
@@ -69,10 +69,13 @@ def random_model(rng: np.random.Generator, architecture: str) -> Model:
         qkv_bias=qwen,
         tied=qwen,
     )
-    formats = (
-        ("Q4_K", "Q6_K", "Q5_K", "Q8_0", "Q4_0", "Q4_1", "Q5_0"),
-        ("Q5_1", "F16", "BF16", "F32", "Q6_K", "Q4_K", "Q5_K"),
-    )
+    formats = [
+        [every or name for name in names]
+        for names in (
+            ("Q4_K", "Q6_K", "Q5_K", "Q8_0", "Q4_0", "Q4_1", "Q5_0"),
+            ("Q5_1", "F16", "BF16", "F32", "Q6_K", "Q4_K", "Q5_K"),
+        )
+    ]
 
     def vector(size: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         return rng.uniform(0.5, 1.5, size).astype(np.float32)
@@ -92,13 +95,13 @@ def random_model(rng: np.random.Generator, architecture: str) -> Model:
             down=random_weight(rng, "down", c.hidden, c.ffn, down),
         )
 
-    embedding = random_weight(rng, "embedding", c.vocab, c.hidden, NAMED["Q6_K"])
+    embedding = random_weight(rng, "embedding", c.vocab, c.hidden, NAMED[every or "Q6_K"])
     return Model(
         path=Path(f"{c.name}.gguf"),
         config=c,
         embedding=embedding,
         layers=(layer(0), layer(1)),
         final_norm=vector(c.hidden),
-        output=embedding if c.tied else random_weight(rng, "output", c.vocab, c.hidden, NAMED["Q8_0"]),
+        output=embedding if c.tied else random_weight(rng, "output", c.vocab, c.hidden, NAMED[every or "Q8_0"]),
         rope_factors=None if qwen else rng.uniform(1, 4, c.rope_dim // 2).astype(np.float32),
     )

@@ -21,6 +21,8 @@ from engine.registry import locate
 from engine.trace_folder import read_manifest
 from engine.variants import available, chosen
 from engine.warmup import compile_kernels
+from tests.engine.commands import test_bench as bench
+from tests.engine.commands import test_determinism as determinism
 from tests.engine.commands import test_synth as synth
 from tests.engine.model_files import keys, tensors, write
 
@@ -565,6 +567,19 @@ COVERED = {
     ("diff", "--json"): test_diff_json_is_one_object,
     ("inspect", "MODEL"): test_inspect_as_text_and_as_json,
     ("inspect", "--json"): test_inspect_as_text_and_as_json,
+    ("bench", "MODEL"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--prompt"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--tokens"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--rounds"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--threads"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--variant"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--json"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--vs-llama-cpp"): bench.test_llama_cpp_stands_beside,
+    ("determinism", "MODEL"): determinism.test_a_defect_is_named_down_to_the_value,
+    ("determinism", "--tokens"): determinism.test_a_defect_is_named_down_to_the_value,
+    ("determinism", "--prompt"): determinism.test_bad_input_is_one_error,
+    ("determinism", "--variant"): determinism.test_the_command_is_green_for_the_packaged_model,
+    ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
     ("synth", "--like"): synth.test_like_and_quant_choose_the_shapes_and_the_formats,
     ("synth", "--quant"): synth.test_like_and_quant_choose_the_shapes_and_the_formats,
     ("synth", "--seed"): synth.test_the_seed_governs_the_bytes,

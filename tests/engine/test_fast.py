@@ -142,6 +142,19 @@ def test_a_long_prompt_is_computed_in_chunks_with_the_bits_of_the_whole(model, m
     assert path.position == 6
 
 
+@pytest.mark.parametrize("size", [1, 4, 5, 6, 9])
+def test_a_traced_prompt_can_be_computed_in_chunks_too(model, size):
+    whole, rows = traced(opened(model), TOKENS)
+    pieces = {}
+    path = opened(model)
+    logits = path.forward(TOKENS, lambda s, layer, array: pieces.setdefault((s, layer), []).append(array.copy()), size)
+    assert logits.tobytes() == whole.tobytes()
+    assert [len(array) for array in pieces["ffn_out", 1]] == [size] * (6 // size) + [6 % size] * (6 % size > 0)
+    for stage, layer, want in rows:
+        if stage not in ("attn_scores", "attn_softmax"):  # as wide as what has been seen
+            assert np.concatenate(pieces[stage, layer]).tobytes() == want.tobytes(), (stage, layer)
+
+
 def test_arrays_are_kept_for_one_token_and_for_the_last_other_number(model):
     path = opened(model, capacity=20)
     one = path.buffers(1)

@@ -1,0 +1,100 @@
+"""Tests of falsifiers.integer_forward: what it computes is what the model means, and it is the order of the kernels."""
+
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import falsifiers
+from engine.fast import FastPath
+from engine.reference import ReferencePath
+from falsifiers.integer_forward import forward
+from falsifiers.synthetic import NAMED, random_model, random_weight
+
+TOKENS = [7, 300, 21, 7, 128, 42, 350]
+
+
+def traced(path):
+    found = {}
+    path.forward(TOKENS, lambda stage, layer, array: found.update({(stage, layer): array.copy()}))
+    return found
+
+
+def error(got, want):
+    shown = np.isfinite(want)
+    assert np.array_equal(np.isfinite(got), shown)
+    return float(np.linalg.norm(got[shown] - want[shown]) / np.linalg.norm(want[shown]))
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize(("every", "limit"), [(None, 0.05), ("F32", 5e-6), ("BF16", 5e-6), ("Q8_0", 0.05)])
+def test_every_stage_is_what_the_weights_mean(architecture, every, limit):
+    model = random_model(np.random.default_rng(5), architecture, every)
+    got, want = forward(model, TOKENS), traced(ReferencePath(model))
+    assert list(got) == list(want)
+    for key, values in want.items():
+        assert got[key].dtype == np.float32
+        assert got[key].shape == values.shape
+        assert error(got[key], values) <= limit, key
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+@pytest.mark.parametrize("every", [None, *NAMED])
+def test_every_stage_has_the_bits_of_the_fast_path(architecture, every):
+    model = random_model(np.random.default_rng(6), architecture, every)
+    got, want = forward(model, TOKENS), traced(FastPath(model, capacity=8))
+    assert got.keys() == want.keys()
+    assert [key for key in want if got[key].tobytes() != want[key].tobytes()] == []
+
+
+@pytest.mark.parametrize(
+    ("hidden", "heads", "kv_heads", "head_dim", "ffn"), [(100, 3, 1, 20, 90), (64, 4, 4, 16, 80), (50, 2, 1, 7, 1100)]
+)
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_widths_that_fill_no_vector_keep_the_order(architecture, hidden, heads, kv_heads, head_dim, ffn):
+    rng = np.random.default_rng(7)
+    model = random_model(rng, architecture)
+    c = replace(
+        model.config, hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim, ffn=ffn,
+        rope_dim=head_dim // 2 * 2,
+    )  # fmt: skip
+
+    def weight(rows, columns):
+        return random_weight(rng, "w", rows, columns, NAMED["F32"])
+
+    def gain(size):
+        return rng.uniform(0.5, 1.5, size).astype(np.float32)
+
+    layers = tuple(
+        replace(
+            layer, attn_norm=gain(hidden), ffn_norm=gain(hidden), q=weight(c.q_width, hidden),
+            k=weight(c.kv_width, hidden), v=weight(c.kv_width, hidden), attn_out=weight(hidden, c.q_width),
+            gate=weight(ffn, hidden), up=weight(ffn, hidden), down=weight(hidden, ffn),
+            qkv_bias=None if layer.qkv_bias is None else gain(c.q_width + 2 * c.kv_width),
+        )
+        for layer in model.layers
+    )  # fmt: skip
+    embedding = weight(c.vocab, hidden)
+    factors = None if model.rope_factors is None else gain(c.rope_dim // 2)
+    odd = replace(
+        model, config=c, layers=layers, embedding=embedding, output=embedding, final_norm=gain(hidden),
+        rope_factors=factors,
+    )  # fmt: skip
+    got, want = forward(odd, TOKENS), traced(FastPath(odd, capacity=8))
+    assert [key for key in want if got[key].tobytes() != want[key].tobytes()] == []
+
+
+def test_nothing_but_the_models_data_comes_from_the_engine():
+    """What computes is written apart: no kernel, no conversion and no table of the engine is used, and no numba."""
+    folder = Path(str(falsifiers.__file__)).parent
+    found = set()
+    for name in ("integer_forward", "integer_steps", "integer_model"):
+        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text())):
+            if isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+    outside = {name for name in found if name.split(".")[0] in ("engine", "numba", "pv", "llvmlite")}
+    assert outside == {"engine.model.Model", "engine.model.Weight"}
