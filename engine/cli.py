@@ -1,4 +1,4 @@
-"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, determinism, synth."""
+"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, determinism, quantize, synth."""
 
 import argparse
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import stages
-from engine.commands import bench, determinism, note, synth
+from engine.commands import bench, determinism, note, quantize, synth
 from engine.errors import EngineError
 from engine.variants import VARIABLE, VARIANTS
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_PROMPT = "What is 2+2?"
 DEFAULT_MODEL = "tiny-qwen2"
 PAYLOAD_SWITCH = object()
-MODULES: dict[str, Any] = {"bench": bench, "determinism": determinism, "synth": synth}
+MODULES: dict[str, Any] = {"bench": bench, "determinism": determinism, "quantize": quantize, "synth": synth}
 """Commands that are a module of engine.commands each."""
 
 

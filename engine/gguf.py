@@ -85,6 +85,7 @@ class GGUFFile:
     version: int
     alignment: int
     metadata: dict[str, Any]
+    pairs: dict[str, slice]  # where the key, the type and the value of each lie in the file
     tensors: dict[str, TensorInfo]
     data: NDArray[np.uint8]  # the whole file, mapped read-only
 
@@ -154,11 +155,11 @@ def read_gguf(path: Path) -> GGUFFile:
     version = _read_version(cursor)
     tensor_count = cursor.count("tensors", _SMALLEST_TENSOR)
     pair_count = cursor.count("metadata pairs", _SMALLEST_PAIR)
-    metadata = _read_metadata(cursor, pair_count)
+    metadata, pairs = _read_metadata(cursor, pair_count)
     alignment = _alignment(path, metadata)
     tensors = _read_tensors(cursor, tensor_count, alignment)
     data = np.frombuffer(cursor.buffer, dtype=np.uint8)
-    return GGUFFile(path, version, alignment, metadata, tensors, data)
+    return GGUFFile(path, version, alignment, metadata, pairs, tensors, data)
 
 
 def _map(path: Path) -> mmap.mmap:
@@ -276,15 +277,18 @@ _OTHERS = (
 )
 
 
-def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
+def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, Any], dict[str, slice]]:
+    """The values by key, and where each pair lies."""
     metadata: dict[str, Any] = {}
+    pairs: dict[str, slice] = {}
     for _ in range(count):
         at = cursor.position
         key = cursor.name("a metadata key", MAX_KEY)
         if key in metadata:
             raise cursor.error(f"metadata key {_brief(key)} occurs twice", _REWRITE, at)
         metadata[key] = _read_value(cursor, cursor.u32("a value's type"), f"the value of {_brief(key)}", 0)
-    return metadata
+        pairs[key] = slice(at, cursor.position)
+    return metadata, pairs
 
 
 def _read_value(cursor: _Cursor, kind: int, what: str, depth: int) -> Any:

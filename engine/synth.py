@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine import synth_blocks
 from engine.errors import EngineError
-from engine.gguf_writer import I32, Tensor, pair, refuse_taken, write_gguf
+from engine.gguf_writer import I32, Tensor, pair, write_gguf
 from engine.mixes import NAMED, Mix, format_of
 from engine.model import Config
 from engine.numerics import rope_frequencies
@@ -40,7 +40,6 @@ def synthesise(
     chosen = LIKES[named(like, LIKES, what="model", where="--like")]
     if seed < 0:
         raise EngineError(f"{seed} is not a seed", where="--seed", hint="0 or more")
-    refuse_taken(path)  # before a vocabulary is made: a name that is taken must not cost a second
     pairs, tensors = plan(chosen, mix, seed, tell)
     return write_gguf(path, pairs, tensors)
 

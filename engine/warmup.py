@@ -40,7 +40,7 @@ def compile_kernels(names: Iterable[str], tell: Callable[[str], None]) -> int:
     wanted: dict[str, Callable[[], object]] = {step: _step(step) for step in STEPS}
     for name in sorted(names):
         wanted |= {kernel: _product(kernel) for kernel in formats.kernels_of(name)}
-    missing = [kernel for kernel in wanted if not _is_kept(kernel)]
+    missing = [kernel for kernel in wanted if not is_kept(kernel)]
     if missing:
         tell(f"compiling {len(missing)} kernels for {chosen()}, once: the next start finds them")
     for compile_one in wanted.values():
@@ -56,5 +56,6 @@ def _product(kernel: str) -> Callable[[], object]:
     return lambda: formats.address(kernel)
 
 
-def _is_kept(kernel: str) -> bool:
+def is_kept(kernel: str) -> bool:
+    """Whether a function of that name was compiled before, for this variant and these sources."""
     return any(Path(prepared.FOLDER).rglob(f"*.{kernel}-*.nbi"))

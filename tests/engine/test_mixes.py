@@ -47,6 +47,8 @@ def test_the_small_mixes_spend_a_bit_more_on_the_first_layers():
     found = formats("qwen2-7b", "q4_k_s")
     assert [layer for layer in range(28) if found[f"blk.{layer}.attn_v.weight"] == "Q5_K"] == [0, 1, 2, 3]
     assert [layer for layer in range(28) if found[f"blk.{layer}.ffn_down.weight"] == "Q5_K"] == [0, 1, 2]
+    deeper = formats("qwen2-7b", "q4_k_s", n_layers=32)
+    assert [layer for layer in range(28) if deeper[f"blk.{layer}.ffn_down.weight"] == "Q5_K"] == [0, 1, 2, 3]
     assert set(formats("qwen2-7b", "q5_k_s").values()) == {"F32", "Q5_K", "Q6_K"}
     assert formats("qwen2-7b", "q5_k_s")["blk.0.attn_v.weight"] == "Q5_K"
 

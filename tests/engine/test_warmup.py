@@ -39,7 +39,7 @@ def test_the_formats_of_a_model_are_those_it_multiplies_with(model):
 @pytest.mark.parametrize("missing", [0, 3])
 def test_what_has_to_be_compiled_is_said_before_it_is(model, monkeypatch, missing):
     wanted = [*warmup.STEPS, *formats.kernels_of("Q8_0")]
-    monkeypatch.setattr(warmup, "_is_kept", lambda kernel: kernel not in wanted[:missing])
+    monkeypatch.setattr(warmup, "is_kept", lambda kernel: kernel not in wanted[:missing])
     told = []
     assert warmup.compile_kernels({"Q8_0"}, told.append) == missing
     assert told == [f"compiling {missing} kernels for {chosen()}, once: the next start finds them"][: bool(missing)]
