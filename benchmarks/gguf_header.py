@@ -6,11 +6,10 @@ tensors, since both readers only map those. Readers take turns in one process, s
 
 import argparse
 import statistics
-import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import gguf
 import numpy as np
 
 from engine.gguf import read_gguf
+from engine.gguf_writer import I32, header, pair
 
 
 def main() -> int:
@@ -57,22 +57,16 @@ def synthetic(tokens: int, merges: int) -> bytes:
     letters = np.array([*"etaoinshrdlu", "Ġ", "é", "中"])
     words = ["".join(rng.choice(letters, size)) for size in rng.integers(1, 12, 4096)]
 
-    def texts(count: int, join: str) -> Iterator[bytes]:
-        for left, right in rng.integers(0, len(words), (count, 2)):
-            raw = f"{words[left]}{join}{words[right]}".encode()
-            yield struct.pack("<Q", len(raw)) + raw
+    def texts(count: int, join: str) -> list[str]:
+        return [f"{words[left]}{join}{words[right]}" for left, right in rng.integers(0, len(words), (count, 2))]
 
-    def pair(key: str, kind: int, value: bytes) -> bytes:
-        return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", kind) + value
-
-    string, array, int32 = 8, 9, 5
     pairs = [
-        pair("general.architecture", string, struct.pack("<Q", 5) + b"qwen2"),
-        pair("tokenizer.ggml.tokens", array, struct.pack("<IQ", string, tokens) + b"".join(texts(tokens, ""))),
-        pair("tokenizer.ggml.token_type", array, struct.pack("<IQ", int32, tokens) + b"\1\0\0\0" * tokens),
-        pair("tokenizer.ggml.merges", array, struct.pack("<IQ", string, merges) + b"".join(texts(merges, " "))),
+        pair("general.architecture", "qwen2"),
+        pair("tokenizer.ggml.tokens", texts(tokens, "")),
+        pair("tokenizer.ggml.token_type", [1] * tokens, I32),
+        pair("tokenizer.ggml.merges", texts(merges, " ")),
     ]
-    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + b"".join(pairs)
+    return header(pairs, [])
 
 
 def same(path: Path) -> bool:

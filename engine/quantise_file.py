@@ -101,7 +101,8 @@ def _chunks(file: GGUFFile, info: TensorInfo, fmt: Format, pool: ThreadPoolExecu
 def _convert(file: GGUFFile, info: TensorInfo, fmt: Format, raw: U8, start: int) -> U8:
     """Rows of a tensor in another format; start is the first one's number."""
     weights = dequantise(raw, info.format)
-    most = largest(fmt)
+    copied = fmt == info.format
+    most = float(np.finfo(np.float32).max) if copied else largest(fmt)
     wrong = ~(np.abs(weights) <= most)  # a NaN is wrong too
     if wrong.any():
         row, column = np.unravel_index(int(wrong.argmax()), weights.shape)
@@ -118,4 +119,4 @@ def _convert(file: GGUFFile, info: TensorInfo, fmt: Format, raw: U8, start: int)
             where=f"{file.path}: tensor {info.name!r}",
             hint="the file is damaged, or its training failed: obtain the model again",
         )
-    return raw if fmt == info.format else quantise(weights, fmt)
+    return raw if copied else quantise(weights, fmt)

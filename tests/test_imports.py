@@ -20,7 +20,7 @@ TRIED_BY_NAME = {"falsifiers/contract_validates.py": "pv.validate"}
 """Where a falsifier is about pv itself, its mutants plant their defect there, as pv meets falsifiers: by name."""
 WITHOUT_NUMBA = (
     *("gguf", "formats", "aprt", "diff", "stages", "tokenizer", "registry", "model", "inspection", "variants"),
-    *("cli", "gguf_writer", "mixes", "synth"),
+    *("cli", "gguf_writer", "mixes", "synth", "quantise", "quantise_file"),
 )
 HEAVY = {"numba", "llvmlite", "torch", "hypothesis", "tokenizers", "jinja2"}
 

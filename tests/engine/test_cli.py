@@ -23,6 +23,7 @@ from engine.variants import available, chosen
 from engine.warmup import compile_kernels
 from tests.engine.commands import test_bench as bench
 from tests.engine.commands import test_determinism as determinism
+from tests.engine.commands import test_quantize as quantize
 from tests.engine.commands import test_synth as synth
 from tests.engine.model_files import keys, tensors, write
 
@@ -580,6 +581,10 @@ COVERED = {
     ("determinism", "--prompt"): determinism.test_bad_input_is_one_error,
     ("determinism", "--variant"): determinism.test_the_command_is_green_for_the_packaged_model,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
+    ("quantize", "IN"): quantize.test_in_and_out_name_the_files,
+    ("quantize", "OUT"): quantize.test_in_and_out_name_the_files,
+    ("quantize", "--type"): quantize.test_type_chooses_the_formats,
+    ("quantize", "--threads"): quantize.test_threads_are_how_many_convert,
     ("synth", "--like"): synth.test_like_and_quant_choose_the_shapes_and_the_formats,
     ("synth", "--quant"): synth.test_like_and_quant_choose_the_shapes_and_the_formats,
     ("synth", "--seed"): synth.test_the_seed_governs_the_bytes,

@@ -206,8 +206,22 @@ def test_a_weight_too_large_for_its_format_is_an_error(tmp_path):
         f"{tmp_path}/big.gguf: tensor 'blk.0.attn_q.weight': weight [2, 9] is -100000, but F16 ends at 65504\n"
         "  hint: choose bf16 or f32, or look how the weight came to be so large"
     )
-    got = quantised(file, "bf16", tmp_path / "m.gguf")
-    assert got.dequantised("blk.0.attn_q.weight")[2, 9] == pytest.approx(-1e5, rel=0.01)
+    for mix in ("bf16", "f32"):
+        got = quantised(file, mix, tmp_path / f"{mix}.gguf")
+        assert got.dequantised("blk.0.attn_q.weight")[2, 9] == pytest.approx(-1e5, rel=0.01)
+
+
+def test_a_copied_weight_may_be_larger_than_what_would_be_quantised(tmp_path):
+    weights = tensors("qwen2")
+    path = write(tmp_path / "q8.gguf", keys("qwen2"), weights, "Q8_0")
+    info = read_gguf(path).tensors["blk.0.attn_q.weight"]
+    content = bytearray(path.read_bytes())
+    content[info.offset : info.offset + 2] = np.float16(60000).tobytes()
+    path.write_bytes(content)
+    file = read_gguf(path)
+    assert np.abs(file.dequantised("blk.0.attn_q.weight")).max() > 1e6
+    got = quantised(file, "q8_0", tmp_path / "m.gguf")
+    assert np.array_equal(got.raw("blk.0.attn_q.weight"), file.raw("blk.0.attn_q.weight"))
 
 
 def test_what_exists_is_told_of_before_anything_is_read(full, tmp_path):
