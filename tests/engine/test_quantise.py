@@ -124,8 +124,10 @@ def bound(blocks, fmt):
         "Q5_K": width / 31 * 1.5,  # a scale of six bits for each block
         "Q6_K": size / 32,
     }[fmt.name]
-    rounded = size * 2.0**-10 + 2.0**-20  # scales and offsets are float16, and below 6e-5 have fewer bits
-    return fmt.block * (step + (0 if fmt.name in ("F32", "F16", "BF16") else rounded) + 2.0**-24) ** 2
+    # scales and offsets are float16: eleven bits, and below 2^-14 steps of 2^-24, which the largest code multiplies
+    top = {"Q4_0": 8, "Q5_0": 16, "Q4_1": 16, "Q5_1": 32, "Q8_0": 127, "Q4_K": 32, "Q5_K": 64, "Q6_K": 64}
+    rounded = size * 2.0**-10 + top[fmt.name] * 2.0**-24 if fmt.name in top else 0
+    return fmt.block * (step + rounded + 2.0**-24) ** 2
 
 
 @pytest.mark.parametrize("fmt", ALL, ids=lambda fmt: fmt.name)
