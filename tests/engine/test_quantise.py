@@ -250,6 +250,16 @@ def test_more_weights_than_are_worked_on_at_a_time_have_the_same_bytes(fmt):
     assert np.array_equal(got.reshape(-1, *got[:7].shape), np.broadcast_to(got[:7], (len(got) // 7, *got[:7].shape)))
 
 
+def test_compiling_is_told_of_once_and_only_where_something_is_missing(monkeypatch):
+    told = []
+    for kept, want in ((True, []), (False, ["compiling 2 kernels of the quantiser, once: the next start finds them"])):
+        monkeypatch.setattr("engine.warmup.is_kept", lambda kernel, kept=kept: kept)
+        compile_kernels([NAMED[name] for name in ("Q4_0", "Q5_0", "Q6_K", "Q8_0")], told.append)
+        assert told == want
+    compile_kernels([NAMED["Q8_0"], NAMED["F16"]], told.append)
+    assert len(told) == 1
+
+
 # ---------------------------------------------------------------- what is refused
 
 

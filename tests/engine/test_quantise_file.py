@@ -224,7 +224,19 @@ def test_a_copied_weight_may_be_larger_than_what_would_be_quantised(tmp_path):
     assert np.array_equal(got.raw("blk.0.attn_q.weight"), file.raw("blk.0.attn_q.weight"))
 
 
-def test_what_exists_is_told_of_before_anything_is_read(full, tmp_path):
+def test_what_is_needed_is_compiled_before_threads_start_and_no_more(full, tmp_path, monkeypatch):
+    asked, lines = [], []
+    monkeypatch.setattr("engine.quantise_file.compile_kernels", lambda formats, tell: asked.append((formats, tell)))
+    tell = lines.append
+    quantised(full, "q4_0", tmp_path / "m.gguf", tell=tell)
+    assert asked == [({NAMED["Q4_0"], NAMED["Q6_K"]}, tell)]
+
+
+def test_what_exists_is_told_of_before_anything_is_compiled(full, tmp_path, monkeypatch):
+    def asked(formats, tell):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr("engine.quantise_file.compile_kernels", asked)
     path = tmp_path / "m.gguf"
     path.write_text("mine")
     with pytest.raises(EngineError, match="exists already"):
