@@ -69,6 +69,14 @@ def test_the_bytes_are_those_of_gguf_py(name, data):
     assert np.array_equal(quantise(weights, NAMED[name]), by_gguf_py(weights, name).view(np.uint8).reshape(2, -1))
 
 
+def test_a_code_of_q8_0_that_lies_in_the_middle_goes_away_from_zero():
+    weights = np.arange(-127, 129, dtype=np.float32).reshape(-1, 32) + np.float32(0.5)
+    weights[:, 0], weights[:, 1] = 127, -127  # so that every scale is 1
+    got = quantise(weights, NAMED["Q8_0"])
+    assert np.array_equal(got, by_gguf_py(weights, "Q8_0"))
+    assert got[4, 2:].view(np.int8)[4:7].tolist() == [6, 7, 8]
+
+
 @pytest.mark.parametrize("name", BY_32)
 @given(data=st.data())
 @settings(deadline=None, max_examples=100)
