@@ -8,7 +8,10 @@ import pytest
 
 from engine import determinism
 from engine.cells import PREFILL, planned
+from engine.commands.determinism import PROMPT
+from engine.gguf import read_gguf
 from engine.registry import locate, sha256_file
+from engine.tokenizer import Tokenizer
 from engine.variants import available, chosen
 from engine.warmup import compile_kernels
 
@@ -79,6 +82,20 @@ def test_the_command_is_green_for_the_packaged_model(apr, few):
     assert told["model"] == {
         "name": "tiny-qwen2", "architecture": "qwen2", "file": str(TINY), "sha256": sha256_file(TINY)
     }  # fmt: skip
+
+
+def test_model_and_prompt_are_what_is_run(apr, monkeypatch):
+    monkeypatch.setattr(determinism, "CHILD", ("false",))
+
+    def told(*options):
+        return json.loads(apr("determinism", *options, "--json")[1])
+
+    for name in ("tiny-qwen2", "tiny-qwen2-f16"):
+        assert told(name, "--tokens", "5")["model"]["file"] == str(locate(name))
+    encoded = Tokenizer.from_gguf(read_gguf(TINY)).encode
+    assert told("--prompt", "not the default")["tokens"] == encoded("not the default")
+    assert told()["tokens"] == encoded(PROMPT)
+    assert told("--tokens", " 5, 17 ,99")["tokens"] == [5, 17, 99]
 
 
 def test_processes_that_fail_are_exit_code_2(apr, monkeypatch):
