@@ -152,6 +152,12 @@ def is_red(tree: Path, nodes: list[str]) -> bool:
     return done.returncode != 0
 
 
+def left_out(folder: str, names: list[str]) -> set[str]:
+    """What a copy of the project goes without: the evidence and the tests of its root, and what is hidden or made."""
+    top = {"evidence", "tests"} if Path(folder) == ROOT else set()
+    return {name for name in names if name.startswith(".") or name == "__pycache__" or name in top}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", default=TARGETS, help="FILE or FILE:FUNCTION (default: all of the above)")
@@ -173,7 +179,7 @@ def main() -> int:
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for index in range(options.jobs):
             tree = Path(folder) / str(index)
-            shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "evidence", "tests"))
+            shutil.copytree(ROOT, tree, ignore=left_out)
             trees.put(tree)
         nodes = trials(tree)
         if is_red(tree, nodes):

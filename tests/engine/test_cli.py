@@ -45,19 +45,6 @@ def _compiled():
 
 
 @pytest.fixture
-def apr(capsys, monkeypatch, tmp_path):
-    """Runs a command in an empty folder and gives (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        code = main([str(argument) for argument in arguments])
-        done = capsys.readouterr()
-        return code, done.out, done.err
-
-    return call
-
-
-@pytest.fixture
 def answer(apr):
     """The JSON object of `apr run`."""
 

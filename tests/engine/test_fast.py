@@ -13,6 +13,7 @@ from engine.reference import ReferencePath
 from engine.stages import ORDER
 from engine.variants import chosen
 from falsifiers.synthetic import NAMED, random_model, random_weight
+from tests.engine.widths import WIDTHS, of_width
 
 TOKENS = [7, 300, 21, 7, 128, 42]
 ARCHITECTURES = ("qwen2", "llama")
@@ -70,37 +71,10 @@ def test_with_float_weights_both_paths_agree_to_float32(model, name):
         assert error(a, b) <= 5e-6, (stage, layer)
 
 
-@pytest.mark.parametrize(
-    ("hidden", "heads", "kv_heads", "head_dim", "ffn"), [(100, 3, 1, 20, 90), (64, 4, 4, 16, 80), (50, 2, 1, 7, 1100)]
-)
-def test_widths_that_fill_no_vector_give_what_the_reference_path_gives(model, hidden, heads, kv_heads, head_dim, ffn):
+@pytest.mark.parametrize("widths", WIDTHS, ids=lambda widths: str(widths["hidden"]))
+def test_widths_that_fill_no_vector_give_what_the_reference_path_gives(model, widths):
     """Rows, heads and the halves of gate and up are continued with zeros, of which no stage tells."""
-    rng, c = np.random.default_rng(34), model.config
-    c = replace(
-        c, hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim, ffn=ffn, rope_dim=head_dim // 2 * 2
-    )
-
-    def weight(rows, columns):
-        return random_weight(rng, "w", rows, columns, NAMED["F32"])
-
-    def gain(size):
-        return rng.uniform(0.5, 1.5, size).astype(np.float32)
-
-    layers = tuple(
-        replace(
-            layer, attn_norm=gain(hidden), ffn_norm=gain(hidden), q=weight(c.q_width, hidden),
-            k=weight(c.kv_width, hidden), v=weight(c.kv_width, hidden), attn_out=weight(hidden, c.q_width),
-            gate=weight(ffn, hidden), up=weight(ffn, hidden), down=weight(hidden, ffn),
-            qkv_bias=None if layer.qkv_bias is None else gain(c.q_width + 2 * c.kv_width),
-        )
-        for layer in model.layers
-    )  # fmt: skip
-    embedding = weight(c.vocab, hidden)
-    factors = None if model.rope_factors is None else gain(c.rope_dim // 2)
-    odd = replace(
-        model, config=c, layers=layers, embedding=embedding, output=embedding, final_norm=gain(hidden),
-        rope_factors=factors,
-    )  # fmt: skip
+    odd = of_width(model, np.random.default_rng(34), **widths)
     path = opened(odd)
     _, got = traced(path, TOKENS)
     _, want = traced(ReferencePath(odd), TOKENS)

@@ -1,7 +1,6 @@
 """Tests of falsifiers.integer_forward: what it computes is what the model means, and it is the order of the kernels."""
 
 import ast
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ import falsifiers
 from engine.fast import FastPath
 from engine.reference import ReferencePath
 from falsifiers.integer_forward import forward
-from falsifiers.synthetic import NAMED, random_model, random_weight
+from falsifiers.synthetic import NAMED, random_model
+from tests.engine.widths import WIDTHS, of_width
 
 TOKENS = [7, 300, 21, 7, 128, 42, 350]
 
@@ -49,39 +49,11 @@ def test_every_stage_has_the_bits_of_the_fast_path(architecture, every):
     assert [key for key in want if got[key].tobytes() != want[key].tobytes()] == []
 
 
-@pytest.mark.parametrize(
-    ("hidden", "heads", "kv_heads", "head_dim", "ffn"), [(100, 3, 1, 20, 90), (64, 4, 4, 16, 80), (50, 2, 1, 7, 1100)]
-)
+@pytest.mark.parametrize("widths", WIDTHS, ids=lambda widths: str(widths["hidden"]))
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
-def test_widths_that_fill_no_vector_keep_the_order(architecture, hidden, heads, kv_heads, head_dim, ffn):
+def test_widths_that_fill_no_vector_keep_the_order(architecture, widths):
     rng = np.random.default_rng(7)
-    model = random_model(rng, architecture)
-    c = replace(
-        model.config, hidden=hidden, heads=heads, kv_heads=kv_heads, head_dim=head_dim, ffn=ffn,
-        rope_dim=head_dim // 2 * 2,
-    )  # fmt: skip
-
-    def weight(rows, columns):
-        return random_weight(rng, "w", rows, columns, NAMED["F32"])
-
-    def gain(size):
-        return rng.uniform(0.5, 1.5, size).astype(np.float32)
-
-    layers = tuple(
-        replace(
-            layer, attn_norm=gain(hidden), ffn_norm=gain(hidden), q=weight(c.q_width, hidden),
-            k=weight(c.kv_width, hidden), v=weight(c.kv_width, hidden), attn_out=weight(hidden, c.q_width),
-            gate=weight(ffn, hidden), up=weight(ffn, hidden), down=weight(hidden, ffn),
-            qkv_bias=None if layer.qkv_bias is None else gain(c.q_width + 2 * c.kv_width),
-        )
-        for layer in model.layers
-    )  # fmt: skip
-    embedding = weight(c.vocab, hidden)
-    factors = None if model.rope_factors is None else gain(c.rope_dim // 2)
-    odd = replace(
-        model, config=c, layers=layers, embedding=embedding, output=embedding, final_norm=gain(hidden),
-        rope_factors=factors,
-    )  # fmt: skip
+    odd = of_width(random_model(rng, architecture), rng, **widths)
     got, want = forward(odd, TOKENS), traced(FastPath(odd, capacity=8))
     assert [key for key in want if got[key].tobytes() != want[key].tobytes()] == []
 

@@ -2,7 +2,7 @@ import ast
 
 import pytest
 
-from tools.sweep import KINDS, ROOT, SPARED, TARGETS, changes, spared
+from tools.sweep import KINDS, ROOT, SPARED, TARGETS, changes, left_out, spared
 
 SOURCE = '''
 def outer(a, b):
@@ -71,3 +71,8 @@ def test_every_target_exists_and_every_change_of_it_is_a_program(target):
     assert found
     for change in found:
         ast.parse(source[: change.start] + change.text + source[change.end :])
+
+
+def test_a_copy_goes_without_the_evidence_and_has_all_packages():
+    assert left_out(str(ROOT), ["pv", "evidence", "tests", ".git", "pyproject.toml"]) == {"evidence", "tests", ".git"}
+    assert left_out(str(ROOT / "pv"), ["evidence", "__pycache__", "cli.py"]) == {"__pycache__"}
