@@ -106,11 +106,11 @@ class FastPath:
         self.embed(tokens, b)
         tapped("embedding", 0, b.x, c.hidden)
         for index, layer in enumerate(self.layers):
-            self.normalise(b, b.delta if index else None, layer.attn_norm, b.normed)
+            self.normalise(b, b.delta if index else None, layer.attn_norm, b.attn_normed)
             if index:
                 tapped("post_ffn_residual", index - 1, b.x, c.hidden)
-            tapped("attn_norm", index, b.normed.x, c.hidden)
-            self.project(layer.qkv, b.normed, b.qkv)
+            tapped("attn_norm", index, b.attn_normed.x, c.hidden)
+            self.project(layer.qkv, b.attn_normed, b.qkv)
             tapped("qkv_matmul", index, b.qkv)
             if layer.bias is not None:
                 b.qkv += layer.bias
@@ -127,10 +127,10 @@ class FastPath:
             tapped("attention", index, b.mixed.x, c.q_width)
             self.project(layer.attn_out, b.mixed, b.delta)
             tapped("attn_out", index, b.delta, c.hidden)
-            self.normalise(b, b.delta, layer.ffn_norm, b.normed)
+            self.normalise(b, b.delta, layer.ffn_norm, b.ffn_normed)
             tapped("post_attn_residual", index, b.x, c.hidden)
-            tapped("ffn_norm", index, b.normed.x, c.hidden)
-            self.project(layer.gate_up, b.normed, b.gate_up)
+            tapped("ffn_norm", index, b.ffn_normed.x, c.hidden)
+            self.project(layer.gate_up, b.ffn_normed, b.gate_up)
             if tap is not None:
                 tapped("ffn_gate", index, b.gate_up[:, : c.ffn])
                 tapped("ffn_up", index, b.gate_up[:, b.activated.x.shape[1] :], c.ffn)
@@ -217,8 +217,11 @@ class FastPath:
 class Product:
     """Weights that meet the same activations, one matrix after the other in the output's columns."""
 
-    def __init__(self, *weights: Weight, columns_each: int = 0) -> None:
-        """columns_each: how many columns each has in the output; 0: its own."""
+    def __init__(self, *weights: Weight, columns_each: int = 0, rests: Sequence[Weight] = ()) -> None:
+        """columns_each: how many columns each has in the output; 0: its own.
+
+        rests  those of the weights that meet what rounding left of the activations, too
+        """
         self.weights = weights  # keeps what the addresses lead to
         self.kinds = 0
         jobs, column = [], 0
@@ -226,12 +229,13 @@ class Product:
             fmt = weight.format
             place, width = weight.raw.ctypes.data, weight.raw.shape[1]
             blocks = weight.columns // fmt.block
-            jobs.append(kernels.job(fmt.name, fmt.ggml_id, place, width, weight.rows, blocks, column))
+            finer = any(weight is one for one in rests)
+            jobs.append(kernels.job(fmt.name, fmt.ggml_id, place, width, weight.rows, blocks, column, rests=finer))
             column += columns_each or weight.rows
             if fmt.name not in FLOATS:
                 self.kinds |= kernels.BY_256 if fmt.block == 256 else kernels.BY_32
         self.jobs = np.array(jobs, np.int64)
-        self.width = column
+        self.width, self.rests = column, bool(rests)
 
 
 class Steps:
@@ -239,16 +243,19 @@ class Steps:
 
     def __init__(self, layer: Layer) -> None:
         self.attn_norm, self.ffn_norm = _padded(layer.attn_norm), _padded(layer.ffn_norm)
-        self.qkv, self.bias = Product(layer.q, layer.k, layer.v), layer.qkv_bias
+        self.qkv, self.bias = Product(layer.q, layer.k, layer.v, rests=[layer.v]), layer.qkv_bias
         self.attn_out = Product(layer.attn_out)
         self.gate_up = Product(layer.gate, layer.up, columns_each=_up(layer.gate.rows))
         self.down = Product(layer.down)
 
 
 class Rows:
-    """Activations that a product reads: x (T, columns, continued with zeros) float32, and the same as integers."""
+    """Activations that a product reads: x (T, columns, continued with zeros) float32, and the same as integers.
 
-    def __init__(self, T: int, columns: int, kinds: int) -> None:
+    rest  of what rounding left of them, where a product wants that, too
+    """
+
+    def __init__(self, T: int, columns: int, kinds: int, *, rests: bool = False) -> None:
         tokens = int(kernels.padded(T))
         few, many = (columns // 32 if kinds & kernels.BY_32 else 0), (columns // 256 if kinds & kernels.BY_256 else 0)
         self.T, self.columns, self.kinds = T, columns, kinds
@@ -260,7 +267,10 @@ class Rows:
         parts = (
             self.x, self.q32, self.scale32, self.sums32, self.q256, self.scale256, self.sums16, self.sums256
         )  # fmt: skip
-        self.addresses = np.array([part.ctypes.data for part in parts], np.int64)
+        self.rest = Rows(T, columns, kinds) if rests and kinds else None
+        self.addresses = np.array([[part.ctypes.data for part in parts]], np.int64)
+        if self.rest is not None:
+            self.addresses = np.concatenate([self.addresses, self.rest.addresses])
         self.address, self.pitch = self.x.ctypes.data, self.x.strides[0]
 
     def quantise(self) -> None:
@@ -279,12 +289,13 @@ class Buffers:
             kinds = 0
             for product in products:
                 kinds |= product.kinds
-            return Rows(count, columns, kinds)
+            return Rows(count, columns, kinds, rests=any(product.rests for product in products))
 
         layers = path.layers
         self.x, self.delta = (np.zeros((T, _up(c.hidden)), np.float32) for _ in range(2))
         self.x_address, self.delta_address = self.x.ctypes.data, self.delta.ctypes.data
-        self.normed = rows(c.hidden, *(part for layer in layers for part in (layer.qkv, layer.gate_up)))
+        self.attn_normed = rows(c.hidden, *(layer.qkv for layer in layers))
+        self.ffn_normed = rows(c.hidden, *(layer.gate_up for layer in layers))
         self.qkv = np.zeros((T, c.q_width + 2 * c.kv_width), np.float32)
         self.q, self.k = (np.zeros((T, heads, width), np.float32) for heads in (c.heads, c.kv_heads))
         self.wide = np.zeros((T, c.heads, width if width != c.head_dim else 0), np.float32)

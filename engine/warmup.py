@@ -10,11 +10,11 @@ from engine.model import Model
 from engine.variants import chosen
 
 _I, _FLAG = types.int64, types.boolean
-_INTS, _JOBS = types.int64[::1], types.int64[:, ::1]
+_TABLE = types.int64[:, ::1]
 _ROWS, _HEADS = types.float32[:, ::1], types.float32[:, :, ::1]
 STEPS: dict[str, tuple[object, ...]] = {
-    "products": (_JOBS, _INTS, _I, _ROWS),
-    "quantise": (_I, _I, _I, _I, _I, _INTS),
+    "products": (_TABLE, _TABLE, _I, _ROWS),
+    "quantise": (_I, _I, _I, _I, _I, _TABLE),
     "add_norm": (_I,) * 7,
     "swiglu": (_I,) * 7,
     "rotate": (_ROWS, _I, _I, _I, _HEADS, _HEADS, _HEADS, _HEADS, _I, _ROWS, _ROWS, _FLAG),

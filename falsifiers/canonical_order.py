@@ -33,6 +33,10 @@ def kernels_match_the_integer_model(trial: Trial) -> None:
             product = on_arrays.matmul(x, weight)
             want = integer_model.matmul(name, weight.raw, fmt.block, q, scale)
             trial.equal(product.tobytes(), want.tobytes(), f"{name} product for {tokens} tokens")
+            rest = integer_model.quantise(integer_model.rest(x, q, scale), fmt.block)
+            want = want + integer_model.matmul(name, weight.raw, fmt.block, *rest)
+            finer = on_arrays.matmul(x, weight, rests=True)
+            trial.equal(finer.tobytes(), want.tobytes(), f"{name} product with rests for {tokens} tokens")
     nothing_is_written_past_the_rows(trial)
     activations_keep_what_is_not_finite(trial)
     elementary_functions_are_right(trial)
@@ -165,17 +169,32 @@ def blocks_are_summed_backwards() -> Iterator[None]:
 
 def _turned(a: Any, layout: Any, blocks: int, tokens: int, kept: list[Any]) -> Any:
     """The addresses of activations of which the blocks stand in the opposite order."""
-    a = a.copy()
+    a = a.copy()  # (1, 8), or (2, 8) with rests
     parts = (
         [(kernels.Q32, 32), (kernels.SCALE32, 4), (kernels.SUMS32, 4)]
         if layout.block == 32
         else [(kernels.Q256, 256), (kernels.SCALE256, 4), (kernels.SUMS16, 32), (kernels.SUMS256, 16)]
     )
     for index, size in parts:
-        turned = np.ascontiguousarray(on_arrays.memory(a[index], (blocks, tokens * size), np.uint8)[::-1])
-        kept.append(turned)
-        a[index] = on_arrays.address(turned)
+        for digit in a:
+            turned = np.ascontiguousarray(on_arrays.memory(digit[index], (blocks, tokens * size), np.uint8)[::-1])
+            kept.append(turned)
+            digit[index] = on_arrays.address(turned)
     return a
+
+
+@mutant
+def rests_are_forgotten() -> Iterator[None]:
+    """What rounding left of the activations meets no weights."""
+    products = kernels.products
+
+    def coarse(jobs: Any, *rest: Any) -> None:
+        jobs = jobs.copy()
+        jobs[:, kernels.RESTS] = 0
+        products(jobs, *rest)
+
+    with patched(kernels, "products", coarse):
+        yield
 
 
 @mutant
@@ -189,7 +208,7 @@ def lanes_are_eight() -> Iterator[None]:
             if job[FORMAT] == NAMED["F32"].ggml_id:
                 columns = int(job[kernels.BLOCKS])
                 weights = on_arrays.memory(job[WEIGHTS], (job[ROWS], columns), np.float32)
-                x = on_arrays.memory(a[kernels.X], (len(out), pitch // 4), np.float32)[:, :columns]
+                x = on_arrays.memory(a[0, kernels.X], (len(out), pitch // 4), np.float32)[:, :columns]
                 terms = np.pad(x[:, None] * weights[None], ((0, 0), (0, 0), (0, -columns % 8)))
                 lanes = terms.reshape(len(out), len(weights), -1, 8).sum(axis=2, dtype=np.float32)
                 start = int(job[kernels.COLUMN])

@@ -32,7 +32,7 @@ def forward(model: Model, tokens: Sequence[int]) -> Tensors:
     x = found["embedding", 0] = integer_steps.widened(model.embedding.format.name, model.embedding.raw[list(tokens)])
     for index, layer in enumerate(model.layers):
         h = found["attn_norm", index] = integer_steps.norm(x, layer.attn_norm, c.rms_eps)
-        qkv = np.concatenate([product(h, weight) for weight in (layer.q, layer.k, layer.v)], axis=1)
+        qkv = np.concatenate([product(h, layer.q), product(h, layer.k), product(h, layer.v, rests=True)], axis=1)
         found["qkv_matmul", index] = qkv
         qkv = found["qkv_bias", index] = qkv if layer.qkv_bias is None else qkv + layer.qkv_bias
         q, k, v = np.split(qkv, [c.q_width, c.q_width + c.kv_width], axis=1)
@@ -54,9 +54,14 @@ def forward(model: Model, tokens: Sequence[int]) -> Tensors:
     return found
 
 
-def product(x: F32, weight: Weight) -> F32:
-    """x (T, columns) times the transposed weight (rows, columns)."""
+def product(x: F32, weight: Weight, *, rests: bool = False) -> F32:
+    """x (T, columns) times the transposed weight (rows, columns); rests: plus what rounding left of x times it."""
     name, block = weight.format.name, weight.format.block
     if name in FLOATS:
         return integer_model.dots(x[:, None, :], integer_steps.widened(name, weight.raw)[None])
-    return integer_model.matmul(name, weight.raw, block, *integer_model.quantise(x, block))
+    q, scale = integer_model.quantise(x, block)
+    first = integer_model.matmul(name, weight.raw, block, q, scale)
+    if not rests:
+        return first
+    rest = integer_model.rest(x, q, scale)
+    return first + integer_model.matmul(name, weight.raw, block, *integer_model.quantise(rest, block))

@@ -85,6 +85,12 @@ def quantise(x: F32, block: int) -> tuple[NDArray[np.int8], F32]:
     return rounded.astype(np.int8).reshape(T, D), scale[..., 0]
 
 
+def rest(x: F32, q: NDArray[np.int8], scale: F32) -> F32:
+    """What rounding left of activations x (T, D): x - q * scale, with one rounding."""
+    steps = np.repeat(-scale, x.shape[1] // scale.shape[1], axis=1)
+    return fma(q.astype(np.float32), steps, x)
+
+
 def matmul(name: str, raw: NDArray[np.uint8], block: int, q: NDArray[np.int8], scale: F32) -> F32:
     """(T, rows) float32: quantised activations q (T, D), scale (T, D / block), times weights raw (rows, bytes)."""
     (T, D), step = q.shape, 4096

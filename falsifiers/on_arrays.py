@@ -12,18 +12,21 @@ from engine.model import Weight
 LANES = kernels.LANES
 
 
-def matmul(x: Any, weight: Weight) -> Any:
-    """x (T, columns) float32 times the transposed weight (rows, columns): (T, rows) float32."""
-    product = Product(weight)
-    rows = filled(x, product.kinds)
+def matmul(x: Any, weight: Weight, *, rests: bool = False) -> Any:
+    """x (T, columns) float32 times the transposed weight (rows, columns): (T, rows) float32.
+
+    rests  with what rounding left of x, too
+    """
+    product = Product(weight, rests=[weight] if rests else [])
+    rows = filled(x, product.kinds, rests=rests)
     out = np.full((len(x), weight.rows), np.nan, np.float32)
     kernels.products(product.jobs, rows.addresses, rows.pitch, out)
     return out
 
 
-def filled(x: Any, kinds: int) -> Rows:
-    """x (T, columns) as the rows that a product reads, quantised to blocks of 32, of 256 or both."""
-    rows = Rows(len(x), x.shape[1], kinds)
+def filled(x: Any, kinds: int, *, rests: bool = False) -> Rows:
+    """x (T, columns) as the rows that a product reads, quantised to blocks of 32, of 256 or both; with their rests."""
+    rows = Rows(len(x), x.shape[1], kinds, rests=rests)
     rows.x[:, : x.shape[1]] = x
     rows.quantise()
     return rows

@@ -191,6 +191,20 @@ def _signed(b: Builder, lines: list[Value], sizes: list[Value], peak: Value, lar
 quantise_32, quantise_256 = quantising(32), quantising(256)
 
 
+@kernel
+def rest_row(b: Builder, x: Value, q: Value, scale: Value, lines: Value, out: Value) -> None:
+    """What rounding left of a block: out = x - q * scale, with one rounding, which leaves it exact unless it underflows.
+
+    x, out  `lines` vectors of 16 float32, out written
+    q       as many int8; scale: one float32
+    """
+    step = broadcast(b, b.fneg(load(b, scale, F32)), LANES)
+    with counting(b, lines) as line:
+        place = times(b, line, LINE)
+        codes = b.sitofp(load(b, q, vector(I8, LANES), times(b, line, LANES)), FLOATS)
+        store(b, fma(b, codes, step, load(b, x, FLOATS, place)), out, place)
+
+
 # ---------------------------------------------------------------- attention of one query
 
 

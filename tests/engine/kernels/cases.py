@@ -44,6 +44,15 @@ def model_product(x, weight):
         return integer_model.matmul(weight.format.name, weight.raw, weight.format.block, q, scale)
 
 
+def model_product_with_rests(x, weight):
+    """The same, plus what rounding left of x times the weight."""
+    block = weight.format.block
+    q, scale, _ = on_arrays.quantised(x, block)
+    with np.errstate(all="ignore"):
+        rest = integer_model.rest(x, q, scale)
+        return model_product(x, weight) + model_product(rest, weight)
+
+
 def extremes(name):
     """(label, weight, x): codes, integer scales and minima at their ends, scales of both signs, integers of x +-127."""
     fmt = NAMED[name]

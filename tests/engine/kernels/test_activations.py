@@ -104,9 +104,9 @@ def test_only_the_wanted_blocks_of_the_tokens_are_written(kinds, tokens):
         kernels.SUMS256: Guarded((many, laid_out, 8), np.int16),
     }  # fmt: skip
     before = {index: part.array.tobytes() for index, part in parts.items()}
-    a = np.zeros(8, np.int64)
+    a = np.zeros((1, 8), np.int64)
     for index, part in parts.items():
-        a[index] = part.address
+        a[0, index] = part.address
     kernels.quantise(on_arrays.address(x), x.strides[0], tokens, columns, kinds, a)
     for index, part in parts.items():
         assert part.intact(), index

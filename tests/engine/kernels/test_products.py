@@ -22,15 +22,16 @@ from tests.engine.kernels.cases import (
     call,
     f32,
     model_product,
+    model_product_with_rests,
     same_bits,
     wrong_extremes,
 )
 
 
-def joint(x, *weights):
+def joint(x, *weights, rests=()):
     """The products of several matrices in one call: their columns one after the other."""
-    product = Product(*weights)
-    rows = on_arrays.filled(x, product.kinds)
+    product = Product(*weights, rests=rests)
+    rows = on_arrays.filled(x, product.kinds, rests=product.rests)
     out = np.full((len(x), product.width), np.nan, f32)
     kernels.products(product.jobs, rows.addresses, rows.pitch, out)
     return np.split(out, np.cumsum([weight.rows for weight in weights])[:-1], axis=1)
@@ -58,6 +59,37 @@ def test_every_quantised_format_has_the_bits_of_the_integer_model(name, seed, T,
         assert np.isnan(got[~np.isfinite(x).all(axis=1)]).all()
 
 
+@settings(max_examples=25)
+@given(
+    seed=SEEDS,
+    T=st.integers(1, 9),
+    rows=st.integers(1, 18),
+    blocks=st.integers(1, 3),
+    kind=st.sampled_from([*SCALED, *BROKEN]),
+)
+@pytest.mark.parametrize("name", QUANTISED)
+def test_with_rests_every_quantised_format_has_the_bits_of_the_integer_model(name, seed, T, rows, blocks, kind):
+    rng, fmt = np.random.default_rng(seed), NAMED[name]
+    weight = random_weight(rng, name, rows, blocks * fmt.block, fmt)
+    x = activations(rng, T, blocks * fmt.block, kind)
+    got = on_arrays.matmul(x, weight, rests=True)
+    same_bits(got, model_product_with_rests(x, weight))
+    if kind in BROKEN:
+        assert np.isnan(got[~np.isfinite(x).all(axis=1)]).all()
+
+
+@pytest.mark.parametrize("tokens", [1, 6])
+def test_only_the_matrices_that_ask_for_rests_meet_them(tokens):
+    rng = np.random.default_rng(18)
+    weights = [random_weight(rng, name, 65, 512, NAMED[name]) for name in NAMED]
+    x = rng.standard_normal((tokens, 512)).astype(f32)
+    rests = weights[1::2]
+    for got, weight in zip(joint(x, *weights, rests=rests), weights, strict=True):
+        wanted = weight in rests and weight.format.name in QUANTISED
+        want = model_product_with_rests(x, weight) if wanted else on_arrays.matmul(x, weight)
+        same_bits(np.ascontiguousarray(got), want)
+
+
 @pytest.mark.parametrize("tokens", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize("name", QUANTISED)
 def test_any_number_of_rows_fits_the_tiles(name, tokens):
@@ -67,6 +99,7 @@ def test_any_number_of_rows_fits_the_tiles(name, tokens):
         weight = random_weight(rng, name, rows, fmt.block, fmt)
         x = rng.standard_normal((tokens, fmt.block), dtype=f32)
         same_bits(on_arrays.matmul(x, weight), model_product(x, weight))
+        same_bits(on_arrays.matmul(x, weight, rests=True), model_product_with_rests(x, weight))
 
 
 @pytest.mark.parametrize("name", QUANTISED)
@@ -82,6 +115,8 @@ def test_a_product_is_close_to_that_of_the_dequantised_weights(name):
     want = x.astype(np.float64) @ weight.dequantised().astype(np.float64).T
     error = np.linalg.norm(on_arrays.matmul(x, weight) - want) / np.linalg.norm(want)
     assert error <= (1e-6 if name in FLOATS else 0.01)
+    finer = np.linalg.norm(on_arrays.matmul(x, weight, rests=True) - want) / np.linalg.norm(want)
+    assert finer == error if name in FLOATS else finer <= error / 100
 
 
 @pytest.mark.parametrize("name", [*NAMED])
@@ -186,4 +221,4 @@ def test_a_layout_of_activations_has_a_column_for_every_address():
         kernels.Q256: rows.q256, kernels.SCALE256: rows.scale256, kernels.SUMS16: rows.sums16,
         kernels.SUMS256: rows.sums256,
     }  # fmt: skip
-    assert {index: on_arrays.address(part) for index, part in named.items()} == dict(enumerate(rows.addresses))
+    assert {index: on_arrays.address(part) for index, part in named.items()} == dict(enumerate(rows.addresses[0]))
