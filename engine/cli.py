@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine import stages
 from engine.commands import bench, determinism, note, quantize, synth
 from engine.errors import EngineError
+from engine.leaving import leave
 from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
@@ -332,10 +333,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def program() -> NoReturn:
+    """The console script."""
+    leave(main())
+
+
 def discard_output() -> None:
     """Let what is still buffered go nowhere, so that the interpreter does not fail on it when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -567,6 +567,7 @@ COVERED = {
     ("determinism", "--tokens"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--prompt"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--variant"): determinism.test_the_command_is_green_for_the_packaged_model,
+    ("determinism", "--first"): determinism.test_first_ends_with_the_difference,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
     ("quantize", "IN"): quantize.test_in_and_out_name_the_files,
     ("quantize", "OUT"): quantize.test_in_and_out_name_the_files,
