@@ -90,34 +90,37 @@ def trace(args: argparse.Namespace) -> int:
     layers = stages.parse_layers(args.layer) if args.layer is not None else None
     from engine import trace_folder
     from engine.generate import check_prompt
+    from engine.hashing import sha256_beside
     from engine.paths import open_path
-    from engine.registry import sha256_file
+    from engine.registry import locate
 
-    model, tokenizer = open_with_tokenizer(traced_model(args))
-    if layers is not None and layers.stop > model.config.n_layers:
-        raise EngineError(
-            f"the model has {model.config.n_layers} layers: {args.layer} ends past them",
-            where="--layer",
-            hint=f"0..{model.config.n_layers} names them all",
-        )
-    prompt = encode(tokenizer, args.prompt, chat=False)
-    check_prompt(prompt, model.config.context)
-    path = open_path(model, args.path, capacity=len(prompt), threads=args.threads, variant=args.variant, tell=note)
-    folder = Path(args.output) if args.output else trace_folder.default_folder(model.path)
-    writer = trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers))
-    path.forward(prompt, tap=writer.tap)
-    manifest = writer.finish(
-        engine=version("pv-contracts"),
-        model={
-            "name": model.config.name,
-            "sha256": sha256_file(model.path),
-            "architecture": model.config.architecture,
-        },
-        prompt=args.prompt,
-        tokens=prompt,
-        path=path.name,
-        variant=path.variant,
-    )
+    file = locate(traced_model(args))
+    with sha256_beside(file) as sha256:
+        model, tokenizer = open_with_tokenizer(str(file))
+        if layers is not None and layers.stop > model.config.n_layers:
+            raise EngineError(
+                f"the model has {model.config.n_layers} layers: {args.layer} ends past them",
+                where="--layer",
+                hint=f"0..{model.config.n_layers} names them all",
+            )
+        prompt = encode(tokenizer, args.prompt, chat=False)
+        check_prompt(prompt, model.config.context)
+        path = open_path(model, args.path, capacity=len(prompt), threads=args.threads, variant=args.variant, tell=note)
+        folder = Path(args.output) if args.output else trace_folder.default_folder(model.path)
+        with trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers)) as writer:
+            path.forward(prompt, tap=writer.tap)
+            manifest = writer.finish(
+                engine=version("pv-contracts"),
+                model={
+                    "name": model.config.name,
+                    "sha256": sha256(),
+                    "architecture": model.config.architecture,
+                },
+                prompt=args.prompt,
+                tokens=prompt,
+                path=path.name,
+                variant=path.variant,
+            )
     print(f"{len(manifest.tensors)} tensors in {folder}")
     note(f"{served_by(path)}; {len(prompt)} tokens {' '.join(map(str, prompt))}")
     return 0

@@ -5,8 +5,11 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import numpy as np
 import pytest
 
 import engine.fast
-from engine import aprt, cli, stages, warmup
+from engine import aprt, cli, hashing, stages, warmup
 from engine.cli import build_parser, main
 from engine.formats import FORMATS
 from engine.registry import locate
@@ -41,7 +44,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _compiled():
     """No command has to say that it compiles first."""
-    compile_kernels({"F16", "Q8_0", "Q4_K", "Q6_K"}, lambda line: None)
+    compile_kernels({"F16", "F32", "Q8_0", "Q4_K", "Q6_K"}, lambda line: None)
 
 
 @pytest.fixture
@@ -332,6 +335,44 @@ def test_a_tensor_file_that_cannot_be_written_is_an_error(apr, tmp_path, small):
     assert (code, out) == (2, "")
     assert "t/lm_head.bin" in err
     assert not (tmp_path / "t/manifest.json").exists()
+
+
+def test_a_model_that_vanishes_while_it_runs_is_one_error_and_leaves_no_folder(apr, tmp_path, small, monkeypatch):
+    """The file is hashed beside the forward pass, here after it."""
+    gone, hashed, forward = threading.Event(), hashing._sha256, engine.fast.FastPath.forward
+
+    def late(*arguments):
+        assert gone.wait(60)
+        return hashed(*arguments)
+
+    def losing(self, *arguments, **options):
+        logits = forward(self, *arguments, **options)
+        Path("lost.gguf").unlink()
+        gone.set()
+        return logits
+
+    monkeypatch.setattr(hashing, "_sha256", late)
+    monkeypatch.setattr(engine.fast.FastPath, "forward", losing)
+    shutil.copy(small, tmp_path / "lost.gguf")
+    threads = threading.active_count()
+    code, out, err = apr("trace", "lost.gguf", "--save-tensor", "all", "--output", "new/deeper")
+    told = "cannot be read: No such file or directory\n  hint: check its permissions and its disk\n"
+    assert (code, out, err) == (2, "", f"apr: lost.gguf: {told}")
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
+
+
+def test_a_trace_that_fails_leaves_neither_a_folder_nor_a_thread(apr, tmp_path, small, monkeypatch):
+    hashes = []
+    monkeypatch.setattr(hashing, "_sha256", lambda path, identity, over: hashes.append(over.wait(60)))
+    monkeypatch.setattr(engine.fast.FastPath, "logits", lambda self, b: (_ for _ in ()).throw(KeyboardInterrupt))
+    threads = threading.active_count()
+    assert apr("trace", small, "--save-tensor", "all")[0] == 130
+    assert (list(tmp_path.iterdir()), hashes, threading.active_count()) == ([], [True], threads)
+
+
+def test_the_manifest_names_the_sha256_of_the_file(traced, small):
+    assert traced(small)[0].model.sha256 == sha256(Path(small).read_bytes()).hexdigest()
 
 
 # ---------------------------------------------------------------- diff, inspect, pull
