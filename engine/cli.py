@@ -156,7 +156,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def warmup(args: argparse.Namespace) -> int:
-    """Compile the kernels of the fast path now, for images and CI."""
+    """Compile the kernels of the fast path now, for images and CI, and remove old ones of other versions."""
     from engine import variants
     from engine.gguf import read_gguf
     from engine.model import read_model
@@ -165,6 +165,7 @@ def warmup(args: argparse.Namespace) -> int:
     models = [read_model(read_gguf(locate(name))) for name in args.models]
     variants.choose(args.variant)
     from engine.formats import FORMATS
+    from engine.kernel_folders import prune
     from engine.kernels import prepared
     from engine.warmup import compile_kernels, formats_of
 
@@ -172,6 +173,10 @@ def warmup(args: argparse.Namespace) -> int:
     names = {name for model in models for name in formats_of(model)} or {fmt.name for fmt in FORMATS.values()}
     compiled = compile_kernels(names, note)
     print(f"{compiled} kernels compiled in {time.perf_counter() - start:.1f} s, kept in {prepared.FOLDER}")
+    current = Path(prepared.FOLDER)
+    folders, nbytes = prune(current)
+    if folders:
+        print(f"{folders} folders of other versions' kernels removed from {current.parent}: {nbytes:,} bytes")
     return 0
 
 

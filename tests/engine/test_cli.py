@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ import engine.fast
 from engine import aprt, cli, hashing, stages, warmup
 from engine.cli import build_parser, main
 from engine.formats import FORMATS
+from engine.kernels import prepared
 from engine.registry import locate
 from engine.trace_folder import read_manifest
 from engine.variants import available, chosen
@@ -252,7 +254,8 @@ def test_trace_path_chooses_the_path(traced, small):
 
 
 @pytest.mark.parametrize("verb", ["run", "trace", "warmup"])
-def test_variant_chooses_the_kernels(apr, small, verb):
+def test_variant_chooses_the_kernels(apr, small, verb, monkeypatch, tmp_path):
+    monkeypatch.setattr(prepared, "FOLDER", str(tmp_path / f"{chosen()}-{'f' * 16}"))  # not the user's: warmup prunes
     rest = {"run": ["--max-tokens", 1], "trace": ["--save-tensor", "lm_head"], "warmup": []}[verb]
     code, out, err = apr(verb, small, *rest, "--variant", chosen())
     assert code == 0
@@ -263,8 +266,9 @@ def test_variant_chooses_the_kernels(apr, small, verb):
         assert err.startswith(f"apr: --variant: the kernels of this process are {chosen()}\n")
 
 
-def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeypatch):
+def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeypatch, tmp_path):
     asked = []
+    monkeypatch.setattr(prepared, "FOLDER", str(folder_of_kernels(tmp_path, chosen(), "f")))  # not the user's
     monkeypatch.setattr(warmup, "compile_kernels", lambda names, tell: asked.append(set(names)) or len(asked))
     assert re.fullmatch(
         rf"1 kernels compiled in \d+\.\d s, kept in .*{chosen()}-[0-9a-f]{{16}}\n", apr("warmup", small)[1]
@@ -274,6 +278,32 @@ def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeyp
     code, out, err = apr("warmup", "nothing.gguf")
     assert (code, out) == (2, "")
     assert "nothing.gguf" in err
+
+
+def folder_of_kernels(base, variant, digit, days=0):
+    """A folder of 1234 bytes, named after sources and last used some days ago."""
+    folder = base / f"{variant}-{digit * 16}"
+    folder.mkdir()
+    (folder / "steps.nbi").write_bytes(bytes(1234))
+    for path in (folder / "steps.nbi", folder):
+        os.utime(path, (time.time() - days * 24 * 3600,) * 2)
+    return folder
+
+
+def test_warmup_removes_what_other_versions_left_and_says_so(apr, small, monkeypatch, tmp_path):
+    base = tmp_path / "kernels"
+    base.mkdir()
+    mine, *_ = stay = [
+        folder_of_kernels(base, chosen(), "f", 99), folder_of_kernels(base, "generic", "f", 99),
+        folder_of_kernels(base, "generic", "1", 29),
+    ]  # fmt: skip
+    gone = [folder_of_kernels(base, variant, "2", 31) for variant in ("generic", "avx2")]
+    monkeypatch.setattr(prepared, "FOLDER", str(mine))
+    code, out, _ = apr("warmup", small)
+    assert code == 0
+    assert out.splitlines()[1:] == [f"2 folders of other versions' kernels removed from {base}: 2,468 bytes"]
+    assert [path.exists() for path in (*stay, *gone)] == [True] * 3 + [False] * 2
+    assert len(apr("warmup", small)[1].splitlines()) == 1
 
 
 def test_trace_threads_sets_their_number(apr, small):

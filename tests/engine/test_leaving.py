@@ -1,5 +1,6 @@
 """Tests of engine.leaving: the output is written, the exit code is given, and nothing is waited for."""
 
+import os
 import subprocess
 import sys
 
@@ -17,7 +18,10 @@ leave({code})
 
 @pytest.mark.parametrize("code", [0, 2])
 def test_output_is_written_and_the_process_ends_at_once(code):
-    done = subprocess.run([sys.executable, "-c", CODE.format(code=code)], capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(code=code)], env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (code, "said", "told")
 
 
