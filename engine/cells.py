@@ -18,7 +18,6 @@ Each cell runs the prompt twice, traced and not, since users run what is not tra
 
 import itertools
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
+from engine.leaving import leave
 from engine.model import Model
 from engine.trace_folder import execution_order
 from engine.variants import VARIANTS, choose
@@ -46,8 +46,9 @@ CHUNKS = (None, 16, 3, 1)
 """Tokens of a prompt that are computed at a time; None: all of them."""
 PREFILL, DECODE = MODES = ("prefill", "decode")
 FRESH, WARM = STARTS = ("fresh", "warm")
+LM_HEAD: Key = ("lm_head", None)
 LOGITS: Key = ("logits", None)
-"""What the untraced run answers, beside the stages of the traced one."""
+"""What the untraced run answers, beside the stages of the traced one: it has to be what lm_head is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +208,10 @@ def _forward(path: "FastPath", tokens: Sequence[int], cell: Cell, tap: Callable[
 def main(open_model: Callable[[str], Model] | None = None) -> int:
     """Measure the cells that standard input asks for, and answer on standard output; 0, or 2 for an EngineError.
 
-    Input: {model, tokens, cells, silent_first, wanted, file}; `wanted` [stage, layer], whose tensor of the last cell
-    goes into `file`, as numpy saves it, or null. Output: {stages: [{"stage layer": sha256, ..}, ..]} or {error}.
+    Input: {model, tokens, cells, silent_first, first, known, wanted, file}. `first`: whether a cell that differs is the
+    last, from `known`, the sha256 of a cell, or else from the first one. `wanted`: [stage, layer], whose tensor of the
+    last cell goes into `file`, as numpy saves it, or null. Output: {stages: [{"stage layer": sha256, ..}, ..]}, in the
+    order of the cells, or {error}.
     """
     request = json.load(sys.stdin)
     try:
@@ -229,7 +232,12 @@ def _answered(request: dict[str, Any], open_model: Callable[[str], Model]) -> di
     choose(cells[0].variant)  # refused if the kernels are another's: its cells would be measured under a false name
     compile_kernels(formats_of(model), _note)
     wanted = tuple(request["wanted"]) if request["wanted"] else None
-    found = list(measure(model, request["tokens"], cells, wanted=wanted, silent_first=request["silent_first"]))
+    found, known = [], request["known"]
+    for one in measure(model, request["tokens"], cells, wanted=wanted, silent_first=request["silent_first"]):
+        found.append(one)
+        known = known or digest(one.stages)
+        if request["first"] and (digest(one.stages) != known or one.stages.get(LM_HEAD) != one.stages[LOGITS]):
+            break
     if found[-1].kept is not None:
         np.save(request["file"], found[-1].kept)
     return {"stages": [{name_of(key): value for key, value in one.stages.items()} for one in found]}
@@ -247,6 +255,4 @@ def _read(path: str) -> Model:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)  # taking down an interpreter with numba takes a quarter of a second
+    leave(main())

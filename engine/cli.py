@@ -9,11 +9,12 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine import stages
 from engine.commands import bench, determinism, note, quantize, synth
 from engine.errors import EngineError
+from engine.leaving import leave
 from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
@@ -89,34 +90,37 @@ def trace(args: argparse.Namespace) -> int:
     layers = stages.parse_layers(args.layer) if args.layer is not None else None
     from engine import trace_folder
     from engine.generate import check_prompt
+    from engine.hashing import sha256_beside
     from engine.paths import open_path
-    from engine.registry import sha256_file
+    from engine.registry import locate
 
-    model, tokenizer = open_with_tokenizer(traced_model(args))
-    if layers is not None and layers.stop > model.config.n_layers:
-        raise EngineError(
-            f"the model has {model.config.n_layers} layers: {args.layer} ends past them",
-            where="--layer",
-            hint=f"0..{model.config.n_layers} names them all",
-        )
-    prompt = encode(tokenizer, args.prompt, chat=False)
-    check_prompt(prompt, model.config.context)
-    path = open_path(model, args.path, capacity=len(prompt), threads=args.threads, variant=args.variant, tell=note)
-    folder = Path(args.output) if args.output else trace_folder.default_folder(model.path)
-    writer = trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers))
-    path.forward(prompt, tap=writer.tap)
-    manifest = writer.finish(
-        engine=version("pv-contracts"),
-        model={
-            "name": model.config.name,
-            "sha256": sha256_file(model.path),
-            "architecture": model.config.architecture,
-        },
-        prompt=args.prompt,
-        tokens=prompt,
-        path=path.name,
-        variant=path.variant,
-    )
+    file = locate(traced_model(args))
+    with sha256_beside(file) as sha256:
+        model, tokenizer = open_with_tokenizer(str(file))
+        if layers is not None and layers.stop > model.config.n_layers:
+            raise EngineError(
+                f"the model has {model.config.n_layers} layers: {args.layer} ends past them",
+                where="--layer",
+                hint=f"0..{model.config.n_layers} names them all",
+            )
+        prompt = encode(tokenizer, args.prompt, chat=False)
+        check_prompt(prompt, model.config.context)
+        path = open_path(model, args.path, capacity=len(prompt), threads=args.threads, variant=args.variant, tell=note)
+        folder = Path(args.output) if args.output else trace_folder.default_folder(model.path)
+        with trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers)) as writer:
+            path.forward(prompt, tap=writer.tap)
+            manifest = writer.finish(
+                engine=version("pv-contracts"),
+                model={
+                    "name": model.config.name,
+                    "sha256": sha256(),
+                    "architecture": model.config.architecture,
+                },
+                prompt=args.prompt,
+                tokens=prompt,
+                path=path.name,
+                variant=path.variant,
+            )
     print(f"{len(manifest.tensors)} tensors in {folder}")
     note(f"{served_by(path)}; {len(prompt)} tokens {' '.join(map(str, prompt))}")
     return 0
@@ -152,7 +156,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def warmup(args: argparse.Namespace) -> int:
-    """Compile the kernels of the fast path now, for images and CI."""
+    """Compile the kernels of the fast path now, for images and CI, and remove old ones of other versions."""
     from engine import variants
     from engine.gguf import read_gguf
     from engine.model import read_model
@@ -161,6 +165,7 @@ def warmup(args: argparse.Namespace) -> int:
     models = [read_model(read_gguf(locate(name))) for name in args.models]
     variants.choose(args.variant)
     from engine.formats import FORMATS
+    from engine.kernel_folders import prune
     from engine.kernels import prepared
     from engine.warmup import compile_kernels, formats_of
 
@@ -168,6 +173,10 @@ def warmup(args: argparse.Namespace) -> int:
     names = {name for model in models for name in formats_of(model)} or {fmt.name for fmt in FORMATS.values()}
     compiled = compile_kernels(names, note)
     print(f"{compiled} kernels compiled in {time.perf_counter() - start:.1f} s, kept in {prepared.FOLDER}")
+    current = Path(prepared.FOLDER)
+    folders, nbytes = prune(current)
+    if folders:
+        print(f"{folders} folders of other versions' kernels removed from {current.parent}: {nbytes:,} bytes")
     return 0
 
 
@@ -332,10 +341,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def program() -> NoReturn:
+    """The console script."""
+    leave(main())
+
+
 def discard_output() -> None:
     """Let what is still buffered go nowhere, so that the interpreter does not fail on it when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -18,13 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from engine import variants
-from engine.cells import F32, LOGITS, THREADS, Cell, Key, digest, key_of, planned, unlike_others
+from engine.cells import F32, LM_HEAD, LOGITS, THREADS, Cell, Key, digest, key_of, planned, unlike_others
 from engine.errors import EngineError
 from engine.trace_folder import execution_order
 
 CHILD = (sys.executable, "-P", "-m", "engine.cells")
 """The command of a process that measures."""
-LM_HEAD: Key = ("lm_head", None)
 Stages = Mapping[Key, str]
 
 
@@ -95,12 +94,21 @@ class Outcome:
         return Spot(a, key), Spot(b, key)
 
 
-def run(model: Path, tokens: Sequence[int], layers: int, variant: str | None, tell: Callable[[str], None]) -> Outcome:
+def run(
+    model: Path,
+    tokens: Sequence[int],
+    layers: int,
+    variant: str | None,
+    tell: Callable[[str], None],
+    *,
+    first: bool = False,
+) -> Outcome:
     """Measure every cell that can be run here.
 
     layers   of the model
     variant  whose cells are wanted, None for all; EngineError for one that is unknown or cannot be run here
     tell     called with a line before the first process starts
+    first    whether to measure no more once two cells differ
     """
     if variant is not None:
         variants.choose(variant)
@@ -113,15 +121,32 @@ def run(model: Path, tokens: Sequence[int], layers: int, variant: str | None, te
     batches = [list(batch) for _, batch in groupby((cell for cell in cells if not why[cell]), key=_process)]
     tell(f"cells: {sum(map(len, batches))}, processes: {len(batches)}, tokens: {len(tokens)}")
     measured: dict[Cell, Stages] = {}
+    left: list[Cell] = []
+
+    def tried(batch: Sequence[Cell]) -> list[Stages] | EngineError:
+        so_far = dict(measured)
+        if first and Outcome(so_far, (), 0).differing():
+            return []
+        known = next(map(digest, so_far.values()), None)
+        try:
+            return start(model, tokens, batch, first=first, known=known)
+        except EngineError as error:
+            return error
+
     for threads in THREADS:  # with the first number, one process of each variant compiles what is missing
         part = [batch for batch in batches if batch[0].threads == threads]
         with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // threads)) as pool:
-            for batch, found in zip(part, pool.map(lambda batch: _tried(model, tokens, batch), part), strict=True):
+            for batch, found in zip(part, pool.map(tried, part), strict=True):
                 if isinstance(found, EngineError):
                     not_run.append(NotRun(tuple(batch), str(found), failed=True))
                 else:
-                    measured |= zip(batch, found, strict=True)
+                    measured |= zip(batch, found, strict=not first)
+                    left += batch[len(found) :]
     ordered = {cell: measured[cell] for cell in cells if cell in measured}
+    if left:
+        settled = Outcome(ordered, (), 0).differing() is not None
+        reason = "two others differ already" if settled else "its process ended before it"
+        not_run.append(NotRun(tuple(left), reason, failed=not settled))
     return Outcome(ordered, tuple(not_run), 3 + 17 * layers + 1)
 
 
@@ -143,11 +168,19 @@ def tensors_again(
 
 
 def start(
-    model: Path | str, tokens: Sequence[int], cells: Sequence[Cell], *, keep: tuple[Key, Path] | None = None
+    model: Path | str,
+    tokens: Sequence[int],
+    cells: Sequence[Cell],
+    *,
+    keep: tuple[Key, Path] | None = None,
+    first: bool = False,
+    known: str | None = None,
 ) -> list[Stages]:
     """Measure cells of one variant and number of threads in a process of their own; raises EngineError if it fails.
 
-    keep  a tensor of the last cell, and the file for it
+    keep   a tensor of the last cell, and the file for it
+    first  whether the first cell that differs is the last that is measured: from `known`, the sha256 of a cell of
+           another process, or else from the first cell of this one
     """
     variant, threads = _process(cells[0])
     request = {
@@ -155,6 +188,8 @@ def start(
         "tokens": list(tokens),
         "cells": [asdict(cell) for cell in cells],
         "silent_first": threads % 2 == 0,  # as the first work of a process, both are tried
+        "first": first,
+        "known": known,
         "wanted": keep and list(keep[0]),
         "file": keep and str(keep[1]),
     }
@@ -170,13 +205,6 @@ def start(
     if done.returncode != 0:
         raise EngineError(f"its process ended with {done.returncode}", where=where)
     return [{key_of(name): value for name, value in one.items()} for one in json.loads(done.stdout)["stages"]]
-
-
-def _tried(model: Path, tokens: Sequence[int], cells: Sequence[Cell]) -> list[Stages] | EngineError:
-    try:
-        return start(model, tokens, cells)
-    except EngineError as error:
-        return error
 
 
 def _refusal(cell: Cell) -> str:

@@ -8,11 +8,13 @@ The manifest holds no time, host or thread count: the same run gives the same by
 """
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +94,8 @@ class TraceWriter:
 
     The folder is made when missing and never cleaned. Files of an earlier trace may stay, but the manifest names only
     those of this run, and an earlier manifest is removed before the first tensor is written: an interrupted run
-    leaves none.
+    leaves none. As a context manager it leaves nothing where the block fails: its files go, and the folders that it
+    made.
     """
 
     def __init__(self, folder: Path, *, stages: Collection[str], layers: Collection[int]) -> None:
@@ -106,12 +109,25 @@ class TraceWriter:
         self.folder = folder
         self._selected = _selection(stages, layers)
         self._entries: dict[tuple[str, int | None], Entry] = {}
+        self._made: list[Path] = []
         if not self._selected:
             raise EngineError(
                 "the selected stages have no tensor in the selected layers",
                 hint="the embedding lies in layer 0: select that layer, or another stage",
             )
-        _make_folder(folder)
+        self._make(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            return
+        with suppress(OSError):  # the error that ended the block is the one to be told
+            for entry in self._entries.values():
+                (self.folder / entry.file).unlink(missing_ok=True)
+            for folder in reversed(self._made):
+                folder.rmdir()
 
     def tap(self, stage: str, layer: int | None, array: NDArray[np.float32]) -> None:
         """Write the tensor at once if it is selected; the caller may reuse the array.
@@ -125,7 +141,7 @@ class TraceWriter:
             raise ValueError(f"stage {stage!r} of layer {layer} was traced twice: run the prompt in one piece")
         _remove_manifest(self.folder)
         path = stage_path(self.folder, stage, layer)
-        _make_folder(path.parent)
+        self._make(path.parent)
         aprt.write_tensor(path, layer, array)
         file = path.relative_to(self.folder).as_posix()
         self._entries[stage, layer] = Entry(file, stage, layer, tuple(array.shape))
@@ -166,6 +182,10 @@ class TraceWriter:
         # ASCII, sorted and indented: the same on every machine, and a change shows as one line
         aprt.replace_file(file, ((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"),))
         return manifest
+
+    def _make(self, folder: Path) -> None:
+        self._made += reversed([one for one in (folder, *folder.parents) if not os.path.exists(one)])
+        _make_folder(folder)
 
 
 def read_manifest(folder: Path) -> Manifest:

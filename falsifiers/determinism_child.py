@@ -13,6 +13,7 @@ import numpy as np
 
 from engine import cells
 from engine.gguf import read_gguf
+from engine.leaving import leave
 from engine.model import Model, read_model
 from falsifiers import determinism
 from falsifiers.synthetic import random_model
@@ -34,4 +35,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

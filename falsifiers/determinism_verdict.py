@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from engine import compare, determinism, determinism_report
-from engine.cells import LOGITS, Cell, Key, planned
-from engine.determinism import LM_HEAD, NotRun, Outcome
+from engine.cells import LM_HEAD, LOGITS, Cell, Key, planned
+from engine.determinism import NotRun, Outcome
 from engine.determinism_report import Report
 from falsifiers.subject import LAYER_STAGES
 from pv.trial import Trial, mutant, patched

@@ -47,7 +47,7 @@ def run_apr(
     timeout: float = 600,
 ) -> Finished:
     """The installed `apr` with these arguments, on as many threads as CORES if it is not told otherwise."""
-    target, settings = f"{engine.cli.__name__}:main", {"NUMBA_NUM_THREADS": str(CORES), **(env or {})}
+    target, settings = f"{engine.cli.__name__}:program", {"NUMBA_NUM_THREADS": str(CORES), **(env or {})}
     return trial.start("apr", target, *arguments, cwd=cwd, env=settings, timeout=timeout)
 
 

@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="default: %(default)r")
     prompt.add_argument("--tokens", metavar="IDS", help="the ids of the prompt in place of its text, such as 5,17,99")
     parser.add_argument("--variant", metavar="NAME", help=f"cells of this one alone, of {', '.join(VARIANTS)}")
+    parser.add_argument("--first", action="store_true", help="measure no more once two cells differ")
     parser.add_argument("--json", action="store_true", help="one JSON object (schema apr-determinism/1)")
 
 
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         tokens = token_ids(args.tokens, config.vocab)
     check_prompt(tokens, config.context, where="--prompt" if args.tokens is None else "--tokens")
-    outcome = determinism.run(model.path, tokens, config.n_layers, args.variant, note)
+    outcome = determinism.run(model.path, tokens, config.n_layers, args.variant, note, first=args.first)
     spots = outcome.differing()
     values = determinism.tensors_again(model.path, tokens, outcome, spots) if spots else None
     facts = {

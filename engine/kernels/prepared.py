@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numba
 
-from engine import variants
+from engine import kernel_folders, variants
 
 FOLDER = variants.prepare()
+kernel_folders.hold(Path(FOLDER))
 
 
 @contextmanager

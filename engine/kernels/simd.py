@@ -221,8 +221,9 @@ def dot4(b: Builder, total: Value, codes: Value, signed: Value, *, negative: boo
             sums.append(intrinsic_of(b, "llvm.x86.avx2.pmadd.wd", vector(I32, 8), [two, splat(two.type, 1)]))
         return b.add(total, sums[0] if n == 8 else concat(b, *sums))
     wide = vector(I16, 4 * n)
-    products = b.mul(b.sext(codes, wide) if negative else b.zext(codes, wide), b.sext(signed, wide))
-    return b.add(total, _neighbours(b, _neighbours(b, products, I32), I32))
+    u, s = b.sext(codes, wide) if negative else b.zext(codes, wide), b.sext(signed, wide)
+    two = dot2(b, splat(vector(I32, 2 * n), 0), u, s)
+    return b.add(total, _neighbours(b, two))
 
 
 def _absolute(b: Builder, signed: Value) -> Value:
@@ -232,7 +233,7 @@ def _absolute(b: Builder, signed: Value) -> Value:
 def dot2(b: Builder, total: Value, x: Value, y: Value) -> Value:
     """total (n int32) plus, for each lane, two products of x and y (2 n int16); exact."""
     wide = vector(I32, x.type.count)
-    return b.add(total, _neighbours(b, b.mul(b.sext(x, wide), b.sext(y, wide)), I32))  # one instruction on x86
+    return b.add(total, _neighbours(b, b.mul(b.sext(x, wide), b.sext(y, wide))))  # one instruction on x86
 
 
 def scaled(b: Builder, total: Value, part: Value, factor: Value) -> Value:
@@ -261,13 +262,9 @@ def half(b: Builder, bits: Value) -> Value:
     return b.bitcast(b.or_(value, sign), single)
 
 
-def _neighbours(b: Builder, values: Value, kind: Any) -> Value:
-    """Sums of two neighbouring elements, in the wider type `kind`."""
-    count = values.type.count
-    pairs = [pick(b, values, range(first, count, 2)) for first in (0, 1)]
-    if values.type.element != kind:
-        pairs = [b.sext(pair, vector(kind, count // 2)) for pair in pairs]
-    return b.add(*pairs)
+def _neighbours(b: Builder, values: Value) -> Value:
+    """Sums of two neighbouring elements."""
+    return b.add(*(pick(b, values, range(first, values.type.count, 2)) for first in (0, 1)))
 
 
 def intrinsic_of(b: Builder, name: str, kind: Any, arguments: Sequence[Value]) -> Value:

@@ -248,7 +248,10 @@ def test_a_number_of_threads_that_does_not_run_is_no_measurement(model, monkeypa
 
 def asked(monkeypatch, **request):
     """(exit code, answer) of the program to a request."""
-    whole = {"model": str(locate("tiny-qwen2")), "tokens": [5, 6], "silent_first": False, "wanted": None, "file": None}
+    whole = {
+        "model": str(locate("tiny-qwen2")), "tokens": [5, 6], "silent_first": False, "first": False, "known": None,
+        "wanted": None, "file": None,
+    }  # fmt: skip
     cell = {name: getattr(PLAIN, name) for name in PLAIN.__slots__}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**whole, "cells": [cell], **request})))
     out = io.StringIO()
@@ -275,3 +278,35 @@ def test_the_program_refuses_what_it_cannot_measure_under_that_name(monkeypatch,
     code, answer = asked(monkeypatch, model=str(tmp_path / "none.gguf"))
     assert code == 2
     assert "none.gguf" in answer["error"]
+
+
+def differing_from(monkeypatch, number, key):
+    """Of the cells that are measured, that tensor differs in all from a number on."""
+    real = cells.measure
+
+    def planted(*arguments, **options):
+        for index, one in enumerate(real(*arguments, **options)):
+            stages = {**one.stages, key: "0" * 64} if index >= number else one.stages
+            yield replace(one, stages=stages)
+
+    monkeypatch.setattr(cells, "measure", planted)
+
+
+@pytest.mark.parametrize("key", [("ffn_up", 2), LOGITS])
+@pytest.mark.parametrize(("number", "first", "want"), [(2, True, 3), (2, False, 5), (9, True, 5), (0, True, None)])
+def test_the_program_ends_with_the_first_cell_that_differs_where_it_is_asked_to(monkeypatch, key, number, first, want):
+    cell = {name: getattr(PLAIN, name) for name in PLAIN.__slots__}
+    differing_from(monkeypatch, number, key)
+    code, answer = asked(monkeypatch, cells=[cell] * 5, first=first)
+    if want is None:  # all differ alike, and only from their own logits may it show
+        want = 1 if key == LOGITS else 5
+    assert (code, len(answer["stages"])) == (0, want)
+
+
+def test_a_cell_of_another_process_is_what_the_first_must_not_differ_from(monkeypatch):
+    cell = {name: getattr(PLAIN, name) for name in PLAIN.__slots__}
+    _, answer = asked(monkeypatch)
+    same = cells.digest({cells.key_of(name): value for name, value in answer["stages"][0].items()})
+    for known, want in ((same, 3), ("0" * 64, 1)):
+        _, answer = asked(monkeypatch, cells=[cell] * 3, first=True, known=known)
+        assert len(answer["stages"]) == want

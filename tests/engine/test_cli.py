@@ -5,8 +5,12 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
+import time
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,9 +18,10 @@ import numpy as np
 import pytest
 
 import engine.fast
-from engine import aprt, cli, stages, warmup
+from engine import aprt, cli, hashing, stages, warmup
 from engine.cli import build_parser, main
 from engine.formats import FORMATS
+from engine.kernels import prepared
 from engine.registry import locate
 from engine.trace_folder import read_manifest
 from engine.variants import available, chosen
@@ -41,7 +46,7 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="session", autouse=True)
 def _compiled():
     """No command has to say that it compiles first."""
-    compile_kernels({"F16", "Q8_0", "Q4_K", "Q6_K"}, lambda line: None)
+    compile_kernels({"F16", "F32", "Q8_0", "Q4_K", "Q6_K"}, lambda line: None)
 
 
 @pytest.fixture
@@ -249,7 +254,8 @@ def test_trace_path_chooses_the_path(traced, small):
 
 
 @pytest.mark.parametrize("verb", ["run", "trace", "warmup"])
-def test_variant_chooses_the_kernels(apr, small, verb):
+def test_variant_chooses_the_kernels(apr, small, verb, monkeypatch, tmp_path):
+    monkeypatch.setattr(prepared, "FOLDER", str(tmp_path / f"{chosen()}-{'f' * 16}"))  # not the user's: warmup prunes
     rest = {"run": ["--max-tokens", 1], "trace": ["--save-tensor", "lm_head"], "warmup": []}[verb]
     code, out, err = apr(verb, small, *rest, "--variant", chosen())
     assert code == 0
@@ -260,8 +266,9 @@ def test_variant_chooses_the_kernels(apr, small, verb):
         assert err.startswith(f"apr: --variant: the kernels of this process are {chosen()}\n")
 
 
-def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeypatch):
+def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeypatch, tmp_path):
     asked = []
+    monkeypatch.setattr(prepared, "FOLDER", str(folder_of_kernels(tmp_path, chosen(), "f")))  # not the user's
     monkeypatch.setattr(warmup, "compile_kernels", lambda names, tell: asked.append(set(names)) or len(asked))
     assert re.fullmatch(
         rf"1 kernels compiled in \d+\.\d s, kept in .*{chosen()}-[0-9a-f]{{16}}\n", apr("warmup", small)[1]
@@ -271,6 +278,32 @@ def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeyp
     code, out, err = apr("warmup", "nothing.gguf")
     assert (code, out) == (2, "")
     assert "nothing.gguf" in err
+
+
+def folder_of_kernels(base, variant, digit, days=0):
+    """A folder of 1234 bytes, named after sources and last used some days ago."""
+    folder = base / f"{variant}-{digit * 16}"
+    folder.mkdir()
+    (folder / "steps.nbi").write_bytes(bytes(1234))
+    for path in (folder / "steps.nbi", folder):
+        os.utime(path, (time.time() - days * 24 * 3600,) * 2)
+    return folder
+
+
+def test_warmup_removes_what_other_versions_left_and_says_so(apr, small, monkeypatch, tmp_path):
+    base = tmp_path / "kernels"
+    base.mkdir()
+    mine, *_ = stay = [
+        folder_of_kernels(base, chosen(), "f", 99), folder_of_kernels(base, "generic", "f", 99),
+        folder_of_kernels(base, "generic", "1", 29),
+    ]  # fmt: skip
+    gone = [folder_of_kernels(base, variant, "2", 31) for variant in ("generic", "avx2")]
+    monkeypatch.setattr(prepared, "FOLDER", str(mine))
+    code, out, _ = apr("warmup", small)
+    assert code == 0
+    assert out.splitlines()[1:] == [f"2 folders of other versions' kernels removed from {base}: 2,468 bytes"]
+    assert [path.exists() for path in (*stay, *gone)] == [True] * 3 + [False] * 2
+    assert len(apr("warmup", small)[1].splitlines()) == 1
 
 
 def test_trace_threads_sets_their_number(apr, small):
@@ -332,6 +365,44 @@ def test_a_tensor_file_that_cannot_be_written_is_an_error(apr, tmp_path, small):
     assert (code, out) == (2, "")
     assert "t/lm_head.bin" in err
     assert not (tmp_path / "t/manifest.json").exists()
+
+
+def test_a_model_that_vanishes_while_it_runs_is_one_error_and_leaves_no_folder(apr, tmp_path, small, monkeypatch):
+    """The file is hashed beside the forward pass, here after it."""
+    gone, hashed, forward = threading.Event(), hashing._sha256, engine.fast.FastPath.forward
+
+    def late(*arguments):
+        assert gone.wait(60)
+        return hashed(*arguments)
+
+    def losing(self, *arguments, **options):
+        logits = forward(self, *arguments, **options)
+        Path("lost.gguf").unlink()
+        gone.set()
+        return logits
+
+    monkeypatch.setattr(hashing, "_sha256", late)
+    monkeypatch.setattr(engine.fast.FastPath, "forward", losing)
+    shutil.copy(small, tmp_path / "lost.gguf")
+    threads = threading.active_count()
+    code, out, err = apr("trace", "lost.gguf", "--save-tensor", "all", "--output", "new/deeper")
+    told = "cannot be read: No such file or directory\n  hint: check its permissions and its disk\n"
+    assert (code, out, err) == (2, "", f"apr: lost.gguf: {told}")
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
+
+
+def test_a_trace_that_fails_leaves_neither_a_folder_nor_a_thread(apr, tmp_path, small, monkeypatch):
+    hashes = []
+    monkeypatch.setattr(hashing, "_sha256", lambda path, identity, over: hashes.append(over.wait(60)))
+    monkeypatch.setattr(engine.fast.FastPath, "logits", lambda self, b: (_ for _ in ()).throw(KeyboardInterrupt))
+    threads = threading.active_count()
+    assert apr("trace", small, "--save-tensor", "all")[0] == 130
+    assert (list(tmp_path.iterdir()), hashes, threading.active_count()) == ([], [True], threads)
+
+
+def test_the_manifest_names_the_sha256_of_the_file(traced, small):
+    assert traced(small)[0].model.sha256 == sha256(Path(small).read_bytes()).hexdigest()
 
 
 # ---------------------------------------------------------------- diff, inspect, pull
@@ -567,6 +638,7 @@ COVERED = {
     ("determinism", "--tokens"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--prompt"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--variant"): determinism.test_the_command_is_green_for_the_packaged_model,
+    ("determinism", "--first"): determinism.test_first_ends_with_the_difference,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
     ("quantize", "IN"): quantize.test_in_and_out_name_the_files,
     ("quantize", "OUT"): quantize.test_in_and_out_name_the_files,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from engine import cells, determinism
-from engine.cells import FRESH, LOGITS, PREFILL, WARM, Cell, planned
-from engine.determinism import LM_HEAD, NotRun, Outcome, Spot, run, start, tensors_again
+from engine.cells import FRESH, LM_HEAD, LOGITS, PREFILL, WARM, Cell, planned
+from engine.determinism import NotRun, Outcome, Spot, run, start, tensors_again
 from engine.determinism_report import Report
 from engine.errors import EngineError
 from engine.registry import locate
@@ -29,17 +29,20 @@ def _compiled():
 @pytest.fixture
 def here(monkeypatch):
     """Cells are measured by a function (cells) -> stages of each, instead of a process; the batches, as they came."""
-    batches = []
+    batches, asked = [], []
 
     def settled(answer, features=frozenset({"avx2", "fma", "f16c"})):
-        def fake(model, tokens, batch, *, keep=None):
+        def fake(model, tokens, batch, *, keep=None, **options):
             batches.append(list(batch))
+            asked.append(options)
             return answer(batch)
 
         monkeypatch.setattr(determinism, "start", fake)
         monkeypatch.setattr(determinism.variants, "features", lambda: features)
+        monkeypatch.setattr(determinism.os, "sched_getaffinity", lambda pid: {0})  # one process after the other
         return batches
 
+    settled.asked = asked
     return settled
 
 
@@ -104,6 +107,43 @@ def test_a_process_that_fails_leaves_the_others(here):
     assert (failed.reason, len(failed.cells)) == ("avx2, threads: 2: its process ended with -11", 16)
     assert len(outcome.measured) == 80
     assert list(outcome.measured) == [cell for cell in planned() if cell in outcome.measured]
+
+
+def with_a_defect(batch):
+    """Cells of `generic` on 2 threads differ from the third on, behind which the process has ended."""
+    if (batch[0].variant, batch[0].threads) != (GENERIC, 2):
+        return same(batch)
+    return [SAME, SAME, {**SAME, ("ffn_up", 0): "x"}]
+
+
+def test_with_first_nothing_more_is_measured_once_two_cells_differ(here):
+    batches = here(with_a_defect)
+    outcome = run(TINY, TOKENS, 0, None, lambda line: None, first=True)
+    assert (outcome.verdict, outcome.planned, len(outcome.measured)) == ("different", 144, 16 * 3 + 3)
+    assert [(batch[0].variant, batch[0].threads) for batch in batches] == [
+        (AVX2, 1), (GENERIC, 1), (AVX2, 2), (GENERIC, 2)
+    ]  # fmt: skip
+    (left,) = [one for one in outcome.not_run if one.reason == "two others differ already"]
+    assert (len(left.cells), left.failed) == (13 + 2 * 16, False)
+    assert not set(left.cells) & set(outcome.measured)
+    assert here.asked == [{"first": True, "known": None}] + [{"first": True, "known": cells.digest(SAME)}] * 3
+
+
+def test_with_first_everything_is_measured_where_nothing_differs(here):
+    here(same)
+    plain, first = (run(TINY, TOKENS, 0, None, lambda line: None, first=asked) for asked in (False, True))
+    assert plain == first
+    assert (first.verdict, len(first.measured)) == ("equal", 96)
+
+
+def test_a_process_that_ends_before_a_difference_is_no_equality(here):
+    here(lambda batch: same(batch)[:5])
+    outcome = run(TINY, TOKENS, 0, None, lambda line: None, first=True)
+    assert (outcome.verdict, len(outcome.measured)) == ("not measured", 30)
+    (left,) = [one for one in outcome.not_run if one.failed]
+    assert (left.reason, len(left.cells)) == ("its process ended before it", 66)
+    with pytest.raises(ValueError, match="zip"):
+        run(TINY, TOKENS, 0, None, lambda line: None)
 
 
 # ---------------------------------------------------------------- verdicts

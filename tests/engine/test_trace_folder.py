@@ -256,3 +256,37 @@ def test_a_manifest_that_could_not_be_read_again_is_not_written(tmp_path):
     with pytest.raises(EngineError, match=r"manifest\.json: path must be one of reference, fast, not 'gpu'"):
         trace(tmp_path, path="gpu")
     assert not (tmp_path / "manifest.json").exists()
+
+
+# ---------------------------------------------------------------- a run that fails
+
+
+def failing(folder, error):
+    """A trace of two tensors that ends in an error."""
+    with tf.TraceWriter(folder, stages=NAMES, layers=range(2)) as writer:
+        writer.tap("embedding", 0, np.zeros(3, np.float32))
+        writer.tap("attn_norm", 1, np.zeros(3, np.float32))
+        assert {"layer-0/embedding.bin", "layer-1/attn_norm.bin"} <= set(files(folder))
+        raise error
+
+
+@pytest.mark.parametrize("error", [EngineError("no"), KeyboardInterrupt()])
+def test_a_block_that_fails_leaves_no_folder_that_it_made(tmp_path, error):
+    with pytest.raises(type(error)):
+        failing(tmp_path / "a/b", error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_that_fails_leaves_what_was_there_before(tmp_path):
+    (tmp_path / "b/layer-1").mkdir(parents=True)
+    (tmp_path / "b/layer-1/mine.txt").write_text("mine")
+    with pytest.raises(EngineError, match=r"^no$"):
+        failing(tmp_path / "b", EngineError("no"))
+    left = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))]
+    assert left == ["b", "b/layer-1", "b/layer-1/mine.txt"]
+
+
+def test_a_block_that_ends_keeps_its_files(tmp_path):
+    with tf.TraceWriter(tmp_path / "b", stages=["embedding"], layers=[0]) as writer:
+        writer.tap("embedding", 0, np.zeros(3, np.float32))
+    assert list(files(tmp_path)) == ["b/layer-0/embedding.bin"]

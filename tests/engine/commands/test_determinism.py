@@ -72,6 +72,26 @@ def test_a_defect_is_named_down_to_the_value(apr, few, monkeypatch, tmp_path):
     assert abs(int(first["again"]["a_bits"], 16) - int(first["again"]["b_bits"], 16)) == 1
 
 
+def test_first_ends_with_the_difference(apr, few, monkeypatch, tmp_path):
+    """As above, and on 3 threads the fourth cell is the first to differ: of a prompt in one piece."""
+    few(lambda cell: cell.threads != 2 and cell.mode == PREFILL)
+    (tmp_path / "child.py").write_text(DEFECT)
+    monkeypatch.setattr(determinism, "CHILD", (sys.executable, str(tmp_path / "child.py")))
+    ids = ",".join(map(str, TOKENS))
+    told = {}
+    for options in ([], ["--first"]):
+        code, out, _ = apr("determinism", TINY, "--tokens", ids, "--variant", chosen(), "--json", *options)
+        assert code == 1
+        told[bool(options)] = json.loads(out)
+    assert (told[False]["planned"], told[False]["measured"]) == (16, 16)
+    assert (told[True]["planned"], told[True]["verdict"]) == (16, "different")
+    (left,) = told[True]["not_run"]
+    assert (left["reason"], left["failed"]) == ("two others differ already", False)
+    assert told[True]["measured"] == 16 - len(left["cells"]) < 16
+    assert told[True]["cells"] == told[False]["cells"][: told[True]["measured"]]
+    assert told[True]["first"]["again"]["coordinate"] == [1, 2]
+
+
 def test_the_command_is_green_for_the_packaged_model(apr, few):
     few(lambda cell: cell.threads == 2)
     code, out, err = apr("determinism", "--variant", chosen(), "--json")
