@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.formats import Format, dequantise
-from engine.gguf import GGUFFile, TensorInfo
+from engine.gguf import GGUFFile
 from engine.gguf_writer import Tensor, pair, refuse_taken, write_gguf
 from engine.mixes import Mix, format_of
 from engine.model import read_model
