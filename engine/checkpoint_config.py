@@ -4,7 +4,6 @@ Source: LlamaConfig, Qwen2Config and modeling_rope_utils of transformers 4 and 5
 where one is missing. A key of theirs that changes the arithmetic is computed as they do it, or refused by name.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from engine.checkpoint import CONFIG, Checkpoint
 from engine.config import Config, check_numbers
 from engine.errors import EngineError, brief
+from engine.numerics import llama3_factors
 
 CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 """The supported values of model_type, and the class that transformers computes each with."""
@@ -201,16 +201,9 @@ def _rope(keys: Settings) -> tuple[Settings, str]:
 
 
 def _llama3_factors(rope: Settings, base: float, dim: int, context: int) -> NDArray[np.float32]:
-    """(dim / 2,) float32, what each frequency is divided by: 1 for short waves, `factor` for long ones, between them
-    what lies between.
-
-    Source: Llama 3.1's `apply_scaling` (meta-llama/llama-models), as transformers has it.
-    """
     factor = rope.scale("factor")
     low, high = rope.scale("low_freq_factor"), rope.scale("high_freq_factor")
     original = rope.count("original_max_position_embeddings", context)
     if not low < high:
         raise rope.error(f"low_freq_factor {low} is not below high_freq_factor {high}")
-    wavelength = 2 * math.pi * base ** (2.0 * np.arange(dim // 2) / dim)
-    share = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)  # 1: short waves, as they are
-    return (1.0 / ((1.0 - share) / factor + share)).astype(np.float32)
+    return llama3_factors(base, dim, factor, low, high, original)

@@ -17,6 +17,7 @@ from engine.gguf_writer import Tensor, pair, refuse_taken, write_gguf
 from engine.mixes import Mix, format_of
 from engine.model import read_model
 from engine.quantise import CHUNK, compile_kernels, largest, quantise
+from engine.tensors import TensorInfo
 
 U8 = NDArray[np.uint8]
 FLOATS = ("F32", "F16", "BF16")

@@ -2,7 +2,9 @@
 
 import sys
 
-MODEL = "a GGUF file, a folder of the Hugging Face layout (safetensors), a registered name, or a pulled OWNER/NAME[:FILE]"
+MODEL = (
+    "a GGUF file, a folder of the Hugging Face layout (safetensors), a registered name, or a pulled OWNER/NAME[:FILE]"
+)
 """What a command that takes any model says about it."""
 
 

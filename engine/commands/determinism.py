@@ -36,10 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     opened = open_model(locate(args.model))
     model, config = opened.model, opened.model.config
-    if args.tokens is None:
-        tokens = opened.tokenizer.encode(args.prompt)
-    else:
-        tokens = token_ids(args.tokens, config.vocab)
+    tokens = opened.tokenizer.encode(args.prompt) if args.tokens is None else token_ids(args.tokens, config.vocab)
     check_prompt(tokens, config.context, where="--prompt" if args.tokens is None else "--tokens")
     outcome = determinism.run(model.path, tokens, config.n_layers, args.variant, note)
     spots = outcome.differing()

@@ -348,7 +348,11 @@ def raised_by_the_library(error, monkeypatch):
     [
         (RuntimeError("a worker of xet\nended"), "me/tiny", "could not be pulled: a worker of xet (config.json)"),
         (RuntimeError(), "me/tiny", "could not be pulled: RuntimeError (config.json)"),
-        (OSError("Consistency check failed: 3 bytes"), "me/tiny", "could not be pulled: Consistency check failed: 3 bytes (conf"),
+        (
+            OSError("Consistency check failed: 3 bytes"),
+            "me/tiny",
+            "could not be pulled: Consistency check failed: 3 bytes (conf",
+        ),
         (PermissionError(13, "Permission denied", "/x/y"), "/x/y", "cannot be written: Permission denied"),
         (OSError(28, "No space left on device"), "me/tiny", "cannot be written: No space left on device"),
     ],
@@ -369,7 +373,9 @@ def test_an_error_below_another_is_the_one_that_is_told(server, pull, monkeypatc
         error = LocalEntryNotFoundError("not in the cache")
         error.__cause__ = below
     raised_by_the_library(error, monkeypatch)
-    assert re.match(r"http://127.0.0.1:\d+ cannot be reached: .*refused \(config.json\)$", refused(pull, "me/tiny").args[0])
+    assert re.match(
+        r"http://127.0.0.1:\d+ cannot be reached: .*refused \(config.json\)$", refused(pull, "me/tiny").args[0]
+    )
     raised_by_the_library(LocalEntryNotFoundError("not in the cache"), monkeypatch)
     assert refused(pull, "me/tiny").args[0] == "the hub lists the file, but does not have it (config.json)"
 
