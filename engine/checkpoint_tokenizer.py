@@ -1,12 +1,13 @@
 """The tokenizer of a folder of the Hugging Face layout: tokenizer.json, run by the `tokenizers` library itself.
 
 Source: transformers 5 (PreTrainedTokenizerBase, TokenizersBackend, GenerationConfig). What tokenizer.json adds around
-a text decides about begin and end tokens, whatever add_bos_token says. Tokens that tokenizer_config.json names are
-special even where tokenizer.json does not say so. A chat template in a file of its own comes first. An answer ends with
-eos_token_id of generation_config.json, or else of config.json.
+a text decides about begin and end tokens, whatever add_bos_token says. A token is special if tokenizer.json or
+tokenizer_config.json says so, or if the latter gives it a role. A chat template in a file of its own comes first. An
+answer ends with eos_token_id of generation_config.json, or else of config.json.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,10 @@ from engine.tokenizer import check_text
 
 _HF = "take the tokenizer's files as the model's authors published them, all of one version"
 _UNFINISHED = "\ufffd"
+_REFUSED = (
+    "continuing_subword_prefix",  # of WordPiece: with merges that lack it, the library ends the whole process
+    "dropout",  # the ids of a text would be others each time
+)
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -43,12 +48,13 @@ class CheckpointTokenizer:
         settings = _read_settings(folder)
         _add_tokens(pipeline, settings)
         rows = Settings(folder.config, str(folder.path / checkpoint.CONFIG)).count("vocab_size")
-        last = max(pipeline.get_vocab().values(), default=0)
+        where = str(folder.path / checkpoint.TOKENIZER)
+        with _running(where):
+            around = pipeline.encode("").ids  # these come from the post-processor, which has ids of its own
+        last = max([*pipeline.get_vocab().values(), *around], default=0)
         if last >= rows:
             raise EngineError(
-                f"the vocabulary has the token id {last}, yet the embedding has {rows} rows (vocab_size)",
-                where=str(folder.path / checkpoint.TOKENIZER),
-                hint=_HF,
+                f"has the token id {last}, yet the embedding has {rows} rows (vocab_size)", where=where, hint=_HF
             )
         named = {name: _named_token(pipeline, settings, name) for name in ("bos_token", "eos_token")}
         return cls(
@@ -93,7 +99,8 @@ class CheckpointTokenizer:
 
     def decode(self, ids: Iterable[int], *, keep_special: bool = False) -> str:
         """Text of token ids; ids without a token are left out, and so are special tokens unless kept."""
-        return str(self._pipeline.decode(list(ids), skip_special_tokens=not keep_special))
+        with _running(self.where):
+            return str(self._pipeline.decode(list(ids), skip_special_tokens=not keep_special))
 
     def stream(self) -> "CheckpointStream":
         """A decoder for tokens that come one at a time."""
@@ -101,7 +108,8 @@ class CheckpointTokenizer:
 
     def _ids(self, text: str, *, around: bool) -> list[int]:
         check_text(text)
-        ids: list[int] = self._pipeline.encode(text, add_special_tokens=around).ids
+        with _running(self.where):
+            ids: list[int] = self._pipeline.encode(text, add_special_tokens=around).ids
         return ids
 
 
@@ -136,6 +144,17 @@ class CheckpointStream:
         return self._tokenizer.decode(self._told + self._waiting)[len(before) :]
 
 
+@contextmanager
+def _running(where: str) -> Iterator[None]:
+    """Inside, whatever the library raises becomes an EngineError: it has no class of its own."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of Rust is no Exception
+        raise EngineError(f"is not a tokenizer that can run: {error}", where=where, hint=_HF) from None
+
+
 def _read_pipeline(folder: Checkpoint) -> Pipeline:
     path = folder.path / checkpoint.TOKENIZER
     if checkpoint.TOKENIZER not in folder.files:
@@ -148,13 +167,11 @@ def _read_pipeline(folder: Checkpoint) -> Pipeline:
     text = read_text(path)
     stated = parse_json(text, path)
     model = stated.get("model")
-    if isinstance(model, dict) and model.get("continuing_subword_prefix"):
-        # of WordPiece: with merges that lack it, the library ends the whole process
-        raise EngineError("continuing_subword_prefix is not supported", where=str(path), hint=_HF)
-    try:
+    for key in _REFUSED:
+        if isinstance(model, dict) and model.get(key):
+            raise EngineError(f"{key} is not supported", where=str(path), hint=_HF)
+    with _running(str(path)):
         pipeline = Pipeline.from_str(text)
-    except Exception as error:  # the library has no class of its own
-        raise EngineError(f"is not a tokenizer: {error}", where=str(path), hint=_HF) from None
     pipeline.no_truncation()
     pipeline.no_padding()
     for token in stated.get("added_tokens") or ():

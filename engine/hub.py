@@ -6,6 +6,7 @@ verified against the checksum that the hub states: sha256 for files in LFS, git'
 
 import hashlib
 import logging
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from engine.pulled import Held, HubName, Record
 
 _CHUNK = 2**20
 _SECONDS = 30  # until the hub must have answered
+_CHECKSUMS = {True: re.compile("[0-9a-f]{64}"), False: pulled.COMMIT}
+"""What a checksum looks like of a file in LFS, and of any other."""
 _KEPT = "is there already, checksum verified"
 
 
@@ -27,7 +30,7 @@ class Stated:
     """What the hub says about a file: its size in bytes, and its checksum, which is a sha256 if it lies in LFS."""
 
     size: int
-    checksum: str  # hexadecimal; empty where it says none
+    checksum: str  # hexadecimal; empty where it says none, or anything else
     in_lfs: bool
 
     def fits(self, path: Path) -> bool:
@@ -75,7 +78,7 @@ def pull(text: str, folder: Path, tell: Callable[[str], None]) -> Pulled:
         return _Pull(folder, name, commit, stated, tell).run()
     except OSError as error:
         place = str(error.filename or folder)
-        raise EngineError(f"cannot be written: {error.strerror}", where=place, hint=ROOM) from None
+        raise EngineError(f"cannot be written: {error.strerror or error}", where=place, hint=ROOM) from None
 
 
 class _Pull:
@@ -97,11 +100,16 @@ class _Pull:
             self.tell(f"downloading {len(missing)} of {len(files)} files, {need:,} bytes")
         for file in missing:  # the weights come last: without them nothing can be taken for a model
             self.get(file)
-        held = {file: Held(self.stated[file].size, sha256_file(self.place / file)) for file in files}
+        held = {file: self.held(file) for file in files}
         pulled.write_record(self.folder, self.name, Record(self.commit, held))
         how = "downloaded, checksum verified" if self.downloaded else _KEPT
         how = f"was damaged; {how}" if self.damaged else how
         return Pulled(pulled.locate(self.folder, self.name), how)
+
+    def held(self, file: str) -> Held:
+        """What the record says of a file that is right."""
+        stated = self.stated[file]
+        return Held(stated.size, stated.checksum if stated.in_lfs else sha256_file(self.place / file))
 
     def get(self, file: str) -> Path:
         """The path of a file that is there and right, downloaded unless it is so already."""
@@ -181,12 +189,14 @@ def _listing(name: HubName) -> tuple[str, dict[str, Stated]]:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what concerns the user is in our errors
     with asking(name):
         info = HfApi().model_info(name.repository, revision=name.revision, files_metadata=True, timeout=_SECONDS)
-    stated = {
-        each.rfilename: Stated(each.size or 0, each.lfs.sha256 if each.lfs else each.blob_id or "", bool(each.lfs))
-        for each in info.siblings or ()
-    }
-    if info.sha is None:
+    if info.sha is None or not pulled.COMMIT.fullmatch(info.sha):
         raise EngineError("the hub names no commit", where=str(name), hint="use another endpoint (HF_ENDPOINT)")
+    stated = {}
+    for each in info.siblings or ():
+        checksum, in_lfs = each.lfs.sha256 if each.lfs else each.blob_id, bool(each.lfs)
+        if checksum is None or not _CHECKSUMS[in_lfs].fullmatch(checksum):
+            checksum = ""  # as `get` makes a path of it, it must not lead elsewhere
+        stated[each.rfilename] = Stated(each.size or 0, checksum, in_lfs)
     return info.sha, stated
 
 

@@ -135,7 +135,8 @@ def _of_gguf(file: GGUFFile) -> Model:
 
 def _of_checkpoint(checkpoint: Checkpoint) -> Model:
     config, factors = checkpoint_config.read_config(checkpoint)
-    beside = {FREQUENCIES.format(layer) for layer in range(config.n_layers)}
+    layers = min(config.n_layers, len(checkpoint.tensors))  # a configuration may state billions
+    beside = {FREQUENCIES.format(layer) for layer in range(layers)}
     embedding, output = CHECKPOINT_NAMES["embedding"], CHECKPOINT_NAMES["output"]
     if config.tied and output in checkpoint.tensors:
         for name in (embedding, output):

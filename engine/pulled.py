@@ -22,7 +22,7 @@ SCHEMA = "apr-pulled/1"
 MAIN = "main"
 _PART = "[A-Za-z0-9_][A-Za-z0-9._-]{0,95}"
 _NAME = re.compile(rf"(?P<owner>{_PART})/(?P<name>{_PART})(@(?P<revision>[^:@\s\\]+))?(:(?P<file>[^\s\\]+))?")
-_COMMIT = re.compile("[0-9a-f]{40}")
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class HubName:
     @property
     def is_fixed(self) -> bool:
         """Whether the revision is a commit, which never changes."""
-        return _COMMIT.fullmatch(self.revision) is not None
+        return COMMIT.fullmatch(self.revision) is not None
 
     @property
     def folder(self) -> str:
@@ -97,7 +97,7 @@ def locate(folder: Path, name: HubName) -> Path:
         raise EngineError(
             "no such file, and no model of that name was pulled" + (f"; pulled are: {others}" if others else ""),
             where=str(name),
-            hint=f"apr pull {name}",
+            hint=f"check the path, or obtain it: apr pull {name}",
         )
     place = snapshot(folder, name, record.commit)
     for file, held in record.files.items():
@@ -112,16 +112,18 @@ def locate(folder: Path, name: HubName) -> Path:
 def read_record(folder: Path, name: HubName) -> Record | None:
     """What was pulled under this name; None if nothing was. Raises EngineError for a record that is damaged."""
     path = _record_path(folder, name)
-    if not path.is_file():
+    if not os.path.isfile(path):  # not is_file, which raises where the name is too long
         return None
     found = read_json(path)
     try:
         files = {str(file): Held(int(held["size"]), str(held["sha256"])) for file, held in found["files"].items()}
-        if found["schema"] != SCHEMA or not _COMMIT.fullmatch(found["commit"]) or not files:
+        if found["schema"] != SCHEMA or not COMMIT.fullmatch(found["commit"]) or not files:
+            raise ValueError
+        if name.file not in (None, *files):
             raise ValueError
         if any(parse(f"{name.repository}:{file}") is None for file in files):  # it would lead out of its folder
             raise ValueError
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise EngineError("is no record of a pull", where=str(path), hint=f"apr pull {name}") from None
     return Record(found["commit"], files)
 

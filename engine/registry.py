@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +92,18 @@ def locate(name_or_path: str, registry: Path = REGISTRY) -> Path:
     path = Path(name_or_path)
     if not name_or_path:
         raise EngineError("the name of the model is empty", hint=f"registered: {', '.join(entries(registry))}")
-    if path.is_file() or path.is_dir():
-        return path
-    if path.is_symlink() and not path.exists():
-        raise EngineError("is a link that leads nowhere", where=name_or_path, hint="check what it links to")
-    if path.exists():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise EngineError(
+                "is a link that leads nowhere", where=name_or_path, hint="check what it links to"
+            ) from None
+    except OSError as error:
+        raise EngineError(f"cannot be read: {error.strerror}", where=name_or_path, hint="check the path") from None
+    else:
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return path
         raise EngineError(
             "is no regular file, so it cannot be mapped", where=name_or_path, hint="copy it to a file first"
         )

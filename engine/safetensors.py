@@ -8,7 +8,6 @@ key occurs twice, and none is unknown.
 """
 
 import json
-import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -136,7 +135,12 @@ def _tensor(path: Path, name: str, entry: Any, start: int) -> TensorInfo:
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise EngineError(f"its data_offsets are {brief(offsets)}, not [begin, end]", where=where, hint=_REWRITE)
     begin, end = offsets
-    nbytes = math.prod(shape) * DTYPES[dtype].nbytes
+    elements = 1
+    for size in shape:
+        elements *= size
+        if elements >= 2**63:  # at once: the product of thousands of sizes takes minutes
+            raise EngineError(f"its shape {brief(tuple(shape))} is larger than any file", where=where, hint=_REWRITE)
+    nbytes = elements * DTYPES[dtype].nbytes
     if nbytes != end - begin:
         raise EngineError(
             f"{dtype} of shape {brief(tuple(shape))} takes {nbytes} bytes, but its data_offsets {offsets} have "

@@ -120,15 +120,15 @@ def test_a_token_with_a_role_is_left_out_of_a_text_whatever_the_pipeline_says(fo
     assert opened(folder).encode(f"h {END}") == [104, 257]  # the space is the token's, as it was added
 
 
-@pytest.mark.parametrize("special", [True, False])
-def test_how_an_added_token_is_found_is_said_last_by_the_settings(folder, special):
+@pytest.mark.parametrize(("first", "last"), [(False, False), (False, True), (True, False)])
+def test_how_an_added_token_is_found_is_said_last_by_the_settings_and_either_makes_it_special(folder, first, last):
     stated = json.loads((folder / "tokenizer.json").read_text())
-    stated["added_tokens"][0] |= {"special": not special, "lstrip": False}
+    stated["added_tokens"][0] |= {"special": first, "lstrip": False}
     put(folder, "tokenizer.json", stated)
-    token = {"content": END, "special": special, "lstrip": True, "normalized": False}
+    token = {"content": END, "special": last, "lstrip": True, "normalized": False}
     put(folder, "tokenizer_config.json", {"added_tokens_decoder": {"257": token}})
     assert opened(folder).encode(f"h {END}") == [104, 257]
-    assert END not in opened(folder).decode([104, 257]) if special else END in opened(folder).decode([104, 257])
+    assert opened(folder).decode([104, 257]) == ("h" if first or last else f"h{END}")
 
 
 def test_a_token_that_the_vocabulary_lacks_stays_text(folder):
@@ -304,7 +304,7 @@ def test_a_file_that_is_missing_is_named(folder, name):
 )
 def test_a_file_that_is_no_tokenizer_is_refused(folder, text):
     (folder / "tokenizer.json").write_text(text)
-    refused(folder, "tokenizer.json", "is not a tokenizer: ")
+    refused(folder, "tokenizer.json", "is not a tokenizer that can run: ")
 
 
 def test_a_prefix_within_words_is_refused_before_the_library_ends_the_process(folder):
@@ -324,11 +324,58 @@ def test_a_file_that_is_no_json_is_refused_by_its_line(folder):
 
 def test_a_vocabulary_larger_than_the_embedding_is_refused(folder):
     put(folder, "config.json", config("qwen2", vocab_size=257))
-    refused(
-        folder, "tokenizer.json", "the vocabulary has the token id 257, yet the embedding has 257 rows (vocab_size)"
-    )
+    refused(folder, "tokenizer.json", "has the token id 257, yet the embedding has 257 rows (vocab_size)")
     put(folder, "config.json", config("qwen2", vocab_size=2000))
     assert opened(folder).vocab_size == VOCAB
+
+
+def test_a_token_that_is_put_around_a_text_and_has_no_row_is_refused(folder):
+    stated = json.loads((folder / "tokenizer.json").read_text())
+    for id_, message in ((VOCAB - 1, ""), (VOCAB, f"has the token id {VOCAB}, yet the embedding has {VOCAB} rows")):
+        stated["post_processor"] = {"type": "BertProcessing", "sep": [END, 3], "cls": [END, id_]}
+        put(folder, "tokenizer.json", stated)
+        if message:
+            refused(folder, "tokenizer.json", message)
+        else:
+            assert opened(folder).encode("hi") == [id_, 256, 3]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+                "pair": [],
+                "special_tokens": {},
+            }
+        },
+    ],
+    ids=["when it is read", "when it runs"],
+)
+def test_a_panic_of_the_library_is_one_error(folder, part):
+    put(folder, "tokenizer.json", json.loads((folder / "tokenizer.json").read_text()) | part)
+    refused(folder, "tokenizer.json", "is not a tokenizer that can run: ")
+
+
+def test_a_text_that_the_library_cannot_encode_is_one_error(folder):
+    model = {"type": "Unigram", "unk_id": None, "vocab": [["a", 0.0]]}
+    stated = {"version": "1.0", "added_tokens": [], "normalizer": None, "pre_tokenizer": None}
+    put(folder, "tokenizer.json", stated | {"post_processor": None, "decoder": None, "model": model})
+    put(folder, "tokenizer_config.json", {})
+    found = opened(folder)
+    assert found.encode("aa") == [0, 0]
+    with pytest.raises(EngineError, match=r"qwen2: is not a tokenizer that can run: .*unk_id"):
+        found.encode("ab")
+
+
+def test_a_tokenizer_that_leaves_merges_out_at_random_is_refused(folder):
+    stated = json.loads((folder / "tokenizer.json").read_text())
+    stated["model"]["dropout"] = 0.5
+    put(folder, "tokenizer.json", stated)
+    refused(folder, "tokenizer.json", "dropout is not supported")
 
 
 def test_an_added_token_that_leaves_a_hole_is_refused(folder):

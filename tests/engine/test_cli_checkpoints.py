@@ -120,7 +120,9 @@ def test_quantize_refuses_a_folder_and_says_what_to_do(apr, folder):
     for model in (folder, folder / "model-00001-of-00002.safetensors"):
         code, out, err = apr("quantize", model, "out.gguf", "--type", "q8_0")
         assert (code, out) == (2, "")
-        assert err.startswith(f"apr: {model}: is no GGUF file, and only those can be quantised\n  hint: convert it first")
+        assert err.startswith(
+            f"apr: {model}: is no GGUF file, and only those can be quantised\n  hint: convert it first"
+        )
     assert not Path("out.gguf").exists()
 
 

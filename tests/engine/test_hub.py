@@ -206,29 +206,42 @@ def test_a_file_of_another_checksum_is_refused_and_no_model_is_left(server, pull
     assert pull("me/tiny").how == "downloaded, checksum verified"
 
 
-def test_a_hub_that_states_no_checksum_is_refused(server, pull, monkeypatch):
+def told_about(monkeypatch, change):
+    """The hub's answer about a repository, changed."""
     real = huggingface_hub.HfApi.model_info
 
-    def without(self, *arguments, **options):
+    def changed(self, *arguments, **options):
         info = real(self, *arguments, **options)
+        change(info)
+        return info
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", changed)
+
+
+@pytest.mark.parametrize("stated", [None, "", "../../../../mine", "0" * 39])
+@pytest.mark.parametrize("name", ["me/ggufs:sub/m.gguf", "me/tiny"])
+def test_a_hub_that_states_no_checksum_is_refused_and_no_file_of_ours_is_touched(
+    server, pull, monkeypatch, tmp_path, stated, name
+):
+    def change(info):
         for sibling in info.siblings:
-            sibling.lfs = sibling.blob_id = None
-        return info
+            sibling.blob_id = stated
+            if sibling.lfs:
+                sibling.lfs.sha256 = stated
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", without)
-    assert refused(pull, "me/ggufs:sub/m.gguf").args[0] == "the hub states no checksum for sub/m.gguf"
+    mine = tmp_path / "mine"
+    mine.write_text("kept")
+    pull(name)
+    told_about(monkeypatch, change)
+    assert refused(pull, name).args[0].startswith("the hub states no checksum for ")
+    assert mine.read_text() == "kept"
 
 
-def test_a_hub_that_names_no_commit_is_refused(server, pull, monkeypatch):
-    real = huggingface_hub.HfApi.model_info
-
-    def without(self, *arguments, **options):
-        info = real(self, *arguments, **options)
-        info.sha = None
-        return info
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", without)
+@pytest.mark.parametrize("commit", [None, "main", "../../../x", "0" * 39])
+def test_a_hub_that_names_no_commit_is_refused(server, pull, monkeypatch, tmp_path, commit):
+    told_about(monkeypatch, lambda info: setattr(info, "sha", commit))
     assert refused(pull, "me/tiny").args[0] == "the hub names no commit"
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_interrupted_pull_leaves_no_model_and_the_next_one_takes_up_what_is_whole(server, pull, contents, tmp_path):

@@ -286,6 +286,7 @@ def test_frequencies_that_an_older_transformers_stored_are_left_aside(tmp_path):
             {"head_dim": 32},
             r"'model.layers.0.self_attn.q_proj.bias' has shape \(64,\), the configuration needs \(128,\)",
         ),
+        ({"num_hidden_layers": 2**31 - 1}, "tensor 'model.layers.2.self_attn.q_proj.bias' is missing"),
         (
             {"model_type": "llama", "architectures": None},
             "a llama model of this configuration does not have: .*_proj.bias",

@@ -1,6 +1,7 @@
 """Tests of engine.pulled: names, and what they lead to."""
 
 import json
+import math
 import os
 
 import pytest
@@ -67,9 +68,9 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
 def test_revisions_and_files_have_records_of_their_own(tmp_path):
     names = [NAME, FILE, HubName("me", "m", "refs/pr/1"), HubName("me", "m", "v1", "x.gguf"), HubName("me", "m2")]
     for size, name in enumerate(names):
-        write_record(tmp_path, name, Record(COMMIT, {"config.json": Held(size, "ab" * 32)}))
+        write_record(tmp_path, name, Record(COMMIT, {name.file or "config.json": Held(size, "ab" * 32)}))
     for size, name in enumerate(names):
-        assert read_record(tmp_path, name).files["config.json"].size == size
+        assert read_record(tmp_path, name).files[name.file or "config.json"].size == size
 
 
 def test_a_name_leads_to_its_folder_and_a_file_to_itself(tmp_path):
@@ -85,14 +86,18 @@ def test_without_a_record_a_file_that_is_there_is_not_found(tmp_path):
     assert place.exists()
     with pytest.raises(EngineError) as caught:
         locate(tmp_path, NAME)
-    assert str(caught.value) == "me/m: no such file, and no model of that name was pulled\n  hint: apr pull me/m"
+    assert str(caught.value) == (
+        "me/m: no such file, and no model of that name was pulled\n  hint: check the path, or obtain it: apr pull me/m"
+    )
 
 
 def test_what_else_was_pulled_of_a_repository_is_told(tmp_path):
     held(tmp_path, FILE, file="a/b.gguf")
     held(tmp_path, HubName("me", "m", "v1"))
     (tmp_path / "pulled/me/m/damaged.json").write_text("{")
-    with pytest.raises(EngineError, match=r"was pulled; pulled are: me/m:a/b.gguf, me/m@v1\n  hint: apr pull me/m$"):
+    with pytest.raises(
+        EngineError, match=r"was pulled; pulled are: me/m:a/b.gguf, me/m@v1\n  hint: check .* apr pull me/m$"
+    ):
         locate(tmp_path, NAME)
 
 
@@ -122,6 +127,7 @@ GOOD = {"schema": "apr-pulled/1", "commit": COMMIT, "files": {"config.json": {"s
         {"files": {"../../x": {"size": 5, "sha256": "ab"}}},
         {"files": {"/etc/passwd": {"size": 5, "sha256": "ab"}}},
         {"files": {"x": {"size": "many", "sha256": "ab"}}},
+        {"files": {"x": {"size": math.inf, "sha256": "ab"}}},
         {"files": {"x": {"sha256": "ab"}}},
         {"files": {"x": 3}},
     ],
@@ -135,6 +141,18 @@ def test_a_record_that_is_none_is_refused(tmp_path, changes):
     path.write_text(json.dumps(GOOD | changes))
     with pytest.raises(EngineError, match=r"main.json: is no record of a pull\n  hint: apr pull me/m$"):
         read_record(tmp_path, NAME)
+
+
+def test_a_record_of_a_file_names_that_file(tmp_path):
+    write_record(tmp_path, FILE, Record(COMMIT, {"config.json": Held(5, "ab" * 32)}))
+    with pytest.raises(EngineError, match="is no record of a pull"):
+        read_record(tmp_path, FILE)
+
+
+def test_a_name_that_is_too_long_for_a_file_was_not_pulled(tmp_path):
+    held(tmp_path, NAME)
+    for name in (HubName("me", "m", "v" * 300), HubName("me", "m", file="f" * 300)):
+        assert read_record(tmp_path, name) is None
 
 
 def test_a_record_that_cannot_be_put_in_place_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
