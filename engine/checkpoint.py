@@ -25,7 +25,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 BESIDE = (GENERATION, TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, TEMPLATE)
 """What is read beside the configuration and the weights, where it exists."""
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
-_LAYOUT = f"such a folder holds {CONFIG}, {WEIGHTS} (or its shards and {INDEX}), {TOKENIZER} and {TOKENIZER_CONFIG}"
+_LAYOUT = f"such a folder holds {CONFIG}, {WEIGHTS} (or its shards and {INDEX}) and {TOKENIZER}"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -102,7 +102,11 @@ def read_index(path: Path) -> dict[str, str]:
         raise EngineError("its weight_map does not name a file for each tensor", where=str(path), hint=AGAIN)
     for name in sorted(set(index.values())):
         if not _SHARD.fullmatch(name):
-            raise EngineError(f"names {brief(name)}, which is not a .safetensors file beside it", where=str(path))
+            raise EngineError(
+                f"names {brief(name)}, which is not a .safetensors file beside it",
+                where=str(path),
+                hint="take the folder as its authors published it, and do not trust this one",
+            )
     return index
 
 

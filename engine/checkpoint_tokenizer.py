@@ -186,9 +186,10 @@ def _read_pipeline(folder: Checkpoint) -> Pipeline:
 
 
 def _read_settings(folder: Checkpoint) -> Settings:
-    """tokenizer_config.json; where it does not describe its added tokens, special_tokens_map.json outranks it."""
+    """tokenizer_config.json, empty where there is none; where it does not describe its added tokens,
+    special_tokens_map.json outranks it."""
     path = folder.path / checkpoint.TOKENIZER_CONFIG
-    settings = read_json(path)
+    settings = read_json(path) if checkpoint.TOKENIZER_CONFIG in folder.files else {}
     if "added_tokens_decoder" not in settings and checkpoint.SPECIAL_TOKENS in folder.files:
         settings |= read_json(folder.path / checkpoint.SPECIAL_TOKENS)
     return Settings(settings, str(path))

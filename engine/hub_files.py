@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from engine.checkpoint import BESIDE, CONFIG, INDEX, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS, read_index
+from engine.checkpoint import BESIDE, CONFIG, INDEX, TOKENIZER, WEIGHTS, read_index
 from engine.checkpoint_config import Settings, read_architecture
 from engine.errors import EngineError
 from engine.json_files import read_json
@@ -56,11 +56,10 @@ def choose(name: HubName, sizes: Mapping[str, int], get: Callable[[str], Path]) 
             if pickles
             else "take the repository of a language model in safetensors or GGUF",
         )
-    for file in (TOKENIZER, TOKENIZER_CONFIG):
-        if file not in sizes:
-            raise EngineError(
-                f"has no {file}", where=name.repository, hint="take a repository whose tokenizer is in that format"
-            )
+    if TOKENIZER not in sizes:
+        raise EngineError(
+            f"has no {TOKENIZER}", where=name.repository, hint="take a repository whose tokenizer is in that format"
+        )
     read_architecture(Settings(read_json(get(CONFIG)), f"{name}: {CONFIG}"))
     beside = [file for file in BESIDE if file in sizes]
     if whole:

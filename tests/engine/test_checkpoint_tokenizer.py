@@ -285,11 +285,17 @@ def test_a_model_without_a_template_says_so(folder):
 # ---------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_file_that_is_missing_is_named(folder, name):
-    (folder / name).unlink()
-    error = refused(folder, name, "no such file")
-    assert ("AutoTokenizer.from_pretrained(FOLDER)" in error.hint) == (name == "tokenizer.json")
+def test_a_tokenizer_that_is_missing_is_named(folder):
+    (folder / "tokenizer.json").unlink()
+    assert "AutoTokenizer.from_pretrained(FOLDER)" in refused(folder, "tokenizer.json", "no such file").hint
+
+
+def test_without_settings_the_map_of_special_tokens_names_them_or_nothing_does(folder):
+    (folder / "tokenizer_config.json").unlink()
+    assert (opened(folder).eos_token, opened(folder).chat_template) == ("", None)
+    assert opened(folder).encode(f"hi{END}") == [256, 257]
+    put(folder, "special_tokens_map.json", {"eos_token": END})
+    assert opened(folder).eos_token == END
 
 
 @pytest.mark.parametrize(

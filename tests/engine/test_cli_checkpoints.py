@@ -11,6 +11,7 @@ from engine import aprt
 from engine.cli import main
 from engine.opening import sha256_of
 from engine.trace_folder import read_manifest
+from engine.variants import chosen
 from engine.warmup import compile_kernels
 from tests.engine.checkpoints import config, put, small_checkpoint, weights, write
 from tests.engine.model_files import keys, tensors
@@ -65,6 +66,19 @@ def test_a_shard_or_a_relative_path_names_the_model_too(apr, monkeypatch, folder
     assert apr("run", ".", "--max-tokens", "3")[1] == want
 
 
+def test_a_folder_of_three_files_runs(apr, tmp_path):
+    folder = small_checkpoint(tmp_path, "llama")
+    for name in ("tokenizer_config.json", "generation_config.json"):
+        (folder / name).unlink()
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    for command in COMMANDS[:3]:
+        code, _, err = apr(command[0], folder, *command[1:])
+        assert (code, "hint" in err) == (0, False)
+    code, _, err = apr("run", folder, "--chat")
+    assert code == 2
+    assert err.startswith(f"apr: {folder}: the model has no chat template (chat_template.jinja, or in tokenizer_conf")
+
+
 def test_run_chat_uses_the_template_of_the_folder(apr, folder):
     (folder / "chat_template.jinja").write_text("<{{ messages[0].content }}>")
     said = json.loads(apr("run", folder, "--chat", "--prompt", "hi", "--max-tokens", "1", "--json")[1])
@@ -101,7 +115,7 @@ def test_warmup_compiles_what_a_folder_needs(apr, folder):
 
 
 def test_determinism_measures_a_folder(apr, folder):
-    code, out, _ = apr("determinism", folder, "--tokens", "1,5,200,7", "--json")
+    code, out, _ = apr("determinism", folder, "--tokens", "1,5,200,7", "--variant", chosen(), "--json")
     said = json.loads(out)
     assert code == 0
     assert (said["model"]["file"], said["model"]["sha256"]) == (str(folder), sha256_of(folder))
@@ -169,7 +183,7 @@ BAD = {
     ),
     "looping-shard": (looping_shard, "Too many levels of symbolic links"),
     "no-tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: no such file"),
-    "no-settings": (lambda f: (f / "tokenizer_config.json").unlink(), "tokenizer_config.json: no such file"),
+    "no-settings": (lambda f: (f / "tokenizer_config.json").write_text("["), "tokenizer_config.json:1: is not JSON"),
     "mistral": (lambda f: put(f, "config.json", config("qwen2", model_type="mistral")), "'mistral' is not supported"),
     "nan-theta": (lambda f: put(f, "config.json", config("qwen2", rope_theta=float("nan"))), "RoPE base nan"),
     "huge-vocabulary": (stray, "has shape (258, 64), the configuration needs (1000000000, 64)"),
