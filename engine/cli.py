@@ -142,7 +142,7 @@ def diff(args: argparse.Namespace) -> int:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    """Say what a model file holds."""
+    """Say what a model consists of."""
     from engine.inspection import describe, render
     from engine.registry import locate
 

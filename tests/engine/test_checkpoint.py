@@ -187,7 +187,18 @@ def test_a_shard_that_is_missing_is_named(sharded):
 
 @pytest.mark.parametrize(
     "name",
-    ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "m.bin", "", "\0.safetensors", "\ud800.safetensors"],
+    [
+        *(
+            "../model.safetensors",
+            "/etc/passwd",
+            "a/b.safetensors",
+            "m.bin",
+            "",
+            "\0.safetensors",
+            "\ud800.safetensors",
+        ),
+        *("m.safetensors/../../x.safetensors", "m.safetensors\n"),
+    ],
 )
 def test_a_shard_elsewhere_is_refused(sharded, name):
     index = json.loads((sharded / INDEX).read_text())

@@ -9,6 +9,7 @@ from tokenizers import AddedToken, decoders, normalizers, processors
 from tokenizers import Tokenizer as Pipeline
 from tokenizers.models import BPE
 
+from engine import checkpoint_tokenizer
 from engine.checkpoint import read_checkpoint
 from engine.checkpoint_tokenizer import CheckpointTokenizer
 from engine.errors import EngineError
@@ -126,6 +127,8 @@ def test_how_an_added_token_is_found_is_said_last_by_the_settings_and_either_mak
     stated["added_tokens"][0] |= {"special": first, "lstrip": False}
     put(folder, "tokenizer.json", stated)
     token = {"content": END, "special": last, "lstrip": True, "normalized": False}
+    put(folder, "tokenizer_config.json", {"added_tokens_decoder": {"257": token}, "eos_token": END})
+    assert opened(folder).encode(f"h {END}") == [104, 257]
     put(folder, "tokenizer_config.json", {"added_tokens_decoder": {"257": token}})
     assert opened(folder).encode(f"h {END}") == [104, 257]
     assert opened(folder).decode([104, 257]) == ("h" if first or last else f"h{END}")
@@ -364,6 +367,18 @@ def test_a_token_that_is_put_around_a_text_and_has_no_row_is_refused(folder):
 def test_a_panic_of_the_library_is_one_error(folder, part):
     put(folder, "tokenizer.json", json.loads((folder / "tokenizer.json").read_text()) | part)
     refused(folder, "tokenizer.json", "is not a tokenizer that can run: ")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_who_stops_the_process_is_not_taken_for_the_library(folder, monkeypatch, stop):
+    class Stopped:
+        @staticmethod
+        def from_str(text):
+            raise stop
+
+    monkeypatch.setattr(checkpoint_tokenizer, "Pipeline", Stopped)
+    with pytest.raises(stop):
+        opened(folder)
 
 
 def test_a_text_that_the_library_cannot_encode_is_one_error(folder):

@@ -49,6 +49,10 @@ def server(contents, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", found.url)
         template = found.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whatever this machine wants of the real hub
+        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        huggingface_hub.close_session()  # made anew, with these settings
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "harnesses"), raising=False)
         monkeypatch.setenv("PV_MODELS", str(tmp_path / "cache"))
