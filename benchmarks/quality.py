@@ -127,13 +127,11 @@ def measure(file: Path, questions: Sequence[str] = QUESTIONS, tokens: int = TOKE
     """
     from llama_cpp import Llama
 
-    from engine.gguf import read_gguf
-    from engine.model import read_model
+    from engine.opening import open_model
     from engine.paths import open_path
-    from engine.tokenizer import Tokenizer
 
-    opened = read_gguf(file)
-    model, tokenizer = read_model(opened), Tokenizer.from_gguf(opened)
+    opened = open_model(file)
+    model, tokenizer = opened.model, opened.tokenizer
     llama = Llama(str(file), logits_all=True, n_ctx=CONTEXT, n_threads=2, n_threads_batch=2, verbose=False)
     output = model.output.dequantised().astype(np.float64)
     texts = []

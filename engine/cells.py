@@ -248,10 +248,10 @@ def _note(line: str) -> None:
 
 
 def _read(path: str) -> Model:
-    from engine.gguf import read_gguf
     from engine.model import read_model
+    from engine.opening import open_file
 
-    return read_model(read_gguf(Path(path)))
+    return read_model(open_file(Path(path)))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine import stages
-from engine.commands import bench, determinism, note, quantize, synth
+from engine.commands import MODEL, bench, determinism, note, quantize, synth
 from engine.errors import EngineError
 from engine.leaving import leave
 from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
     from engine.model import Model
-    from engine.tokenizer import Tokenizer
+    from engine.opening import AnyTokenizer
 
 DEFAULT_PROMPT = "What is 2+2?"
 DEFAULT_MODEL = "tiny-qwen2"
@@ -90,13 +90,13 @@ def trace(args: argparse.Namespace) -> int:
     layers = stages.parse_layers(args.layer) if args.layer is not None else None
     from engine import trace_folder
     from engine.generate import check_prompt
-    from engine.hashing import sha256_beside
+    from engine.opening import identity_beside
     from engine.paths import open_path
     from engine.registry import locate
 
-    file = locate(traced_model(args))
-    with sha256_beside(file) as sha256:
-        model, tokenizer = open_with_tokenizer(str(file))
+    place = locate(traced_model(args))
+    with identity_beside(place) as sha256:
+        model, tokenizer = open_with_tokenizer(str(place))
         if layers is not None and layers.stop > model.config.n_layers:
             raise EngineError(
                 f"the model has {model.config.n_layers} layers: {args.layer} ends past them",
@@ -146,7 +146,7 @@ def diff(args: argparse.Namespace) -> int:
 
 
 def inspect(args: argparse.Namespace) -> int:
-    """Say what a model file holds."""
+    """Say what a model consists of."""
     from engine.inspection import describe, render
     from engine.registry import locate
 
@@ -158,11 +158,11 @@ def inspect(args: argparse.Namespace) -> int:
 def warmup(args: argparse.Namespace) -> int:
     """Compile the kernels of the fast path now, for images and CI, and remove old ones of other versions."""
     from engine import variants
-    from engine.gguf import read_gguf
     from engine.model import read_model
+    from engine.opening import open_file
     from engine.registry import locate
 
-    models = [read_model(read_gguf(locate(name))) for name in args.models]
+    models = [read_model(open_file(locate(name))) for name in args.models]
     variants.choose(args.variant)
     from engine.formats import FORMATS
     from engine.kernel_folders import prune
@@ -181,26 +181,29 @@ def warmup(args: argparse.Namespace) -> int:
 
 
 def pull(args: argparse.Namespace) -> int:
-    """Obtain a registered model."""
+    """Obtain a registered model, or one of the Hugging Face hub."""
     from engine import registry
 
-    print(registry.pull(args.name))
+    if "/" in args.name:
+        from engine import hub
+
+        print(hub.pull(args.name, registry.cache_folder(), note))
+    else:
+        print(registry.pull(args.name))
     return 0
 
 
-def open_with_tokenizer(name: str) -> "tuple[Model, Tokenizer]":
-    """The model of that name or path, and the tokenizer in its file."""
-    from engine.gguf import read_gguf
-    from engine.model import read_model
+def open_with_tokenizer(name: str) -> "tuple[Model, AnyTokenizer]":
+    """The model of that name or path, and its tokenizer."""
+    from engine.opening import open_model
     from engine.registry import locate
-    from engine.tokenizer import Tokenizer
 
-    file = read_gguf(locate(name))
-    return read_model(file), Tokenizer.from_gguf(file)
+    opened = open_model(locate(name))
+    return opened.model, opened.tokenizer
 
 
-def encode(tokenizer: "Tokenizer", prompt: str, *, chat: bool) -> list[int]:
-    """Token ids of a prompt; in a chat, of the file's template around it."""
+def encode(tokenizer: "AnyTokenizer", prompt: str, *, chat: bool) -> list[int]:
+    """Token ids of a prompt; in a chat, of the model's template around it."""
     return tokenizer.encode_chat([{"role": "user", "content": prompt}]) if chat else tokenizer.encode(prompt)
 
 
@@ -216,12 +219,13 @@ def served_by(path: Any) -> str:
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="apr",
-        description="Run LLM inference and look into it: GGUF models (llama, qwen2), two execution paths, 20 stages.",
+        description="Run LLM inference and look into it: GGUF and safetensors models (llama, qwen2), two execution "
+        "paths, 20 stages.",
         epilog="Exit codes: 0 done (diff, determinism: equal), 1 different, 2 bad input or nothing comparable.",
     )
     parser.add_argument("--version", action="version", version=f"apr {version('pv-contracts')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    model_help = f"a GGUF file or a registered name (default: {DEFAULT_MODEL}, which is part of the package)"
+    model_help = f"{MODEL} (default: {DEFAULT_MODEL}, which is part of the package)"
 
     def command(name: str, function: Any) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
@@ -304,7 +308,12 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="one JSON object (schema apr-inspect/1)")
 
     sub = command("pull", pull)
-    sub.add_argument("name", metavar="NAME", help="a registered model, for example smollm2-135m")
+    sub.add_argument(
+        "name",
+        metavar="NAME",
+        help="a registered model, for example smollm2-135m; or OWNER/NAME of the Hugging Face hub, for example "
+        "Qwen/Qwen2.5-0.5B-Instruct (safetensors), or OWNER/NAME:FILE.gguf; OWNER/NAME@REVISION is another state of it",
+    )
 
     for name, module in MODULES.items():
         sub = commands.add_parser(name, help=module.__doc__, description=module.__doc__)

@@ -7,8 +7,6 @@ understand differently (duplicate names, NUL in a name, overlapping tensors) is 
 
 import math
 import mmap
-import os
-import stat
 import struct
 from dataclasses import dataclass
 from enum import Enum
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.errors import EngineError
-from engine.formats import FORMATS, UNSUPPORTED, Format, dequantise
+from engine.errors import EngineError, brief
+from engine.formats import FORMATS, UNSUPPORTED, Format
+from engine.tensors import AGAIN, TensorFile, TensorInfo, looks_like, map_file
 
 MAX_HEADER = 128 * 2**20
 """Bytes that metadata and tensor descriptions may take; vocabularies of today need about 10 MB."""
@@ -37,7 +35,6 @@ _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _SMALLEST_PAIR = 8 + 4 + 1  # key length, value type, one byte of value
 _SMALLEST_TENSOR = 8 + 4 + 8 + 4 + 8  # name length, number of dimensions, one dimension, format, offset
 
-_AGAIN = "the file is damaged or its download was cut short: obtain it again"
 _REWRITE = "the program that wrote this file broke the GGUF specification: convert the model again with a current one"
 
 
@@ -51,53 +48,14 @@ _MISSING = _Missing.MISSING
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """Where a tensor lies, and how.
-
-    shape   in numpy's order: the last dimension is contiguous (the file lists dimensions the other way round)
-    offset  from the start of the file, in bytes
-    nbytes  without the padding to the next tensor
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    format: Format
-    offset: int
-    nbytes: int
-
-    @property
-    def rows(self) -> int:
-        """Product of all dimensions but the last."""
-        return self.nbytes // self.row_nbytes
-
-    @property
-    def row_nbytes(self) -> int:
-        """Bytes of one row of shape[-1] weights."""
-        return self.shape[-1] // self.format.block * self.format.nbytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GGUFFile:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class GGUFFile(TensorFile):
     """A file whose header was checked. Metadata values are int, float, bool, str or (nested) tuples of these."""
 
-    path: Path
     version: int
     alignment: int
     metadata: dict[str, Any]
     pairs: dict[str, slice]  # where the key, the type and the value of each lie in the file
-    tensors: dict[str, TensorInfo]
-    data: NDArray[np.uint8]  # the whole file, mapped read-only
-
-    def raw(self, name: str) -> NDArray[np.uint8]:
-        """(rows, bytes per row) uint8, a read-only view of the file; a one-dimensional tensor is one row."""
-        info = self._tensor(name)
-        return self.data[info.offset : info.offset + info.nbytes].reshape(info.rows, info.row_nbytes)
-
-    def dequantised(self, name: str) -> NDArray[np.float32]:
-        """The tensor in its shape as float32, a new array."""
-        info = self._tensor(name)
-        return dequantise(self.raw(name), info.format).reshape(info.shape)
 
     def integer(self, key: str, default: T | _Missing = _MISSING) -> int | T:
         """An integer of the metadata.
@@ -134,16 +92,11 @@ class GGUFFile:
         value = self.metadata[key]
         if type(value) not in types:  # not isinstance: a bool is an int in Python, not in GGUF
             raise EngineError(
-                f"metadata key {key!r} holds {_KINDS[type(value)]} ({_brief(value)}), not {wanted}",
+                f"metadata key {key!r} holds {_KINDS[type(value)]} ({brief(value)}), not {wanted}",
                 where=str(self.path),
                 hint=_REWRITE,
             )
         return value
-
-    def _tensor(self, name: str) -> TensorInfo:
-        if name not in self.tensors:
-            raise EngineError(f"tensor {_brief(name)} is missing", where=str(self.path), hint=_AGAIN)
-        return self.tensors[name]
 
 
 _KINDS: dict[type, str] = {int: "an integer", float: "a number", bool: "a bool", str: "a string", tuple: "an array"}
@@ -151,7 +104,7 @@ _KINDS: dict[type, str] = {int: "an integer", float: "a number", bool: "a bool",
 
 def read_gguf(path: Path) -> GGUFFile:
     """Map a file and read its header; raises EngineError for all that is not a complete, unambiguous GGUF file."""
-    cursor = _Cursor(path, _map(path))
+    cursor = _Cursor(path, map_file(path))
     version = _read_version(cursor)
     tensor_count = cursor.count("tensors", _SMALLEST_TENSOR)
     pair_count = cursor.count("metadata pairs", _SMALLEST_PAIR)
@@ -159,28 +112,15 @@ def read_gguf(path: Path) -> GGUFFile:
     alignment = _alignment(path, metadata)
     tensors = _read_tensors(cursor, tensor_count, alignment)
     data = np.frombuffer(cursor.buffer, dtype=np.uint8)
-    return GGUFFile(path, version, alignment, metadata, pairs, tensors, data)
-
-
-def _map(path: Path) -> mmap.mmap:
-    """The file, mapped read-only; it stays mapped while an array refers to it."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise EngineError("is a directory", where=str(path), hint="give the path of a .gguf file in it")
-        if not stat.S_ISREG(mode):
-            raise EngineError("is not a regular file", where=str(path), hint="write the model to a file first")
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise EngineError("is empty", where=str(path), hint=_AGAIN)
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise EngineError("no such file", where=str(path), hint="check the path") from None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise EngineError(
-            f"cannot be read: {reason}", where=str(path), hint="check its permissions and its disk"
-        ) from None
+    return GGUFFile(
+        path=path,
+        version=version,
+        alignment=alignment,
+        metadata=metadata,
+        pairs=pairs,
+        tensors=tensors,
+        data=data,
+    )
 
 
 class _Cursor:
@@ -197,9 +137,9 @@ class _Cursor:
         start = self.position
         end = start + nbytes
         if end > self.size:
-            raise self.error(f"the file ends inside {what}: {end - self.size} bytes are missing", _AGAIN)
+            raise self.error(f"the file ends inside {what}: {end - self.size} bytes are missing", AGAIN)
         if end > MAX_HEADER:
-            raise self.error(f"the header is longer than {MAX_HEADER} bytes", "no known model needs that: " + _AGAIN)
+            raise self.error(f"the header is longer than {MAX_HEADER} bytes", "no known model needs that: " + AGAIN)
         self.position = end
         return start
 
@@ -218,7 +158,7 @@ class _Cursor:
         most = (self.size - self.position) // smallest
         if count > most:
             raise self.error(
-                f"{count} {of} are announced, but the rest of the file has room for at most {most}", _AGAIN, at
+                f"{count} {of} are announced, but the rest of the file has room for at most {most}", AGAIN, at
             )
         return count
 
@@ -236,9 +176,7 @@ class _Cursor:
         if self.position - at - 8 > longest:
             raise self.error(f"{what} is longer than {longest} bytes", _REWRITE, at)
         if "\0" in name:
-            raise self.error(
-                f"{what} {_brief(name)} contains NUL", "other readers would take it for a shorter name", at
-            )
+            raise self.error(f"{what} {brief(name)} contains NUL", "other readers would take it for a shorter name", at)
         return name
 
     def error(self, message: str, hint: str, at: int | None = None) -> EngineError:
@@ -248,9 +186,7 @@ class _Cursor:
 def _read_version(cursor: _Cursor) -> int:
     magic = cursor.buffer[: len(b"GGUF")]
     if magic != b"GGUF":
-        hint = next(
-            (hint for start, hint in _OTHERS if cursor.buffer[:16].lstrip()[: len(start)].lower() == start), None
-        )
+        hint = looks_like(cursor.buffer[:16])
         if hint is None:
             hint = _SAFETENSORS if cursor.buffer[8:9] == b"{" else "give a model in the GGUF format"
         raise cursor.error(f"not a GGUF file: it starts with {magic!r}", hint)
@@ -265,16 +201,7 @@ def _read_version(cursor: _Cursor) -> int:
     return version
 
 
-_SAFETENSORS = "this looks like a safetensors file: convert it to GGUF first"
-_OTHERS = (
-    (b"pk\x03\x04", "this looks like a zip archive or a PyTorch checkpoint: convert it to GGUF first"),
-    (b"\x80", "this looks like a Python pickle: convert it to GGUF first, and only if you trust its source"),
-    (b"<", "this looks like a web page, not a model: the download address leads elsewhere"),
-    (b"version https://", "this is a Git LFS pointer: run `git lfs pull` to obtain the file itself"),
-    (b"ggml", "this format came before GGUF: convert the original model again"),
-    (b"lmgg", "this format came before GGUF: convert the original model again"),
-    (b"tjgg", "this format came before GGUF: convert the original model again"),
-)
+_SAFETENSORS = "this looks like a safetensors file: give it the ending .safetensors, beside its config.json"
 
 
 def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, Any], dict[str, slice]]:
@@ -285,8 +212,8 @@ def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, Any], dict[st
         at = cursor.position
         key = cursor.name("a metadata key", MAX_KEY)
         if key in metadata:
-            raise cursor.error(f"metadata key {_brief(key)} occurs twice", _REWRITE, at)
-        metadata[key] = _read_value(cursor, cursor.u32("a value's type"), f"the value of {_brief(key)}", 0)
+            raise cursor.error(f"metadata key {brief(key)} occurs twice", _REWRITE, at)
+        metadata[key] = _read_value(cursor, cursor.u32("a value's type"), f"the value of {brief(key)}", 0)
         pairs[key] = slice(at, cursor.position)
     return metadata, pairs
 
@@ -294,7 +221,7 @@ def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, Any], dict[st
 def _read_value(cursor: _Cursor, kind: int, what: str, depth: int) -> Any:
     """One value; depth counts the arrays around it."""
     if kind not in _SMALLEST:
-        raise cursor.error(f"{what} has the unknown type {kind}", _AGAIN, cursor.position - 4)
+        raise cursor.error(f"{what} has the unknown type {kind}", AGAIN, cursor.position - 4)
     if kind == _STRING:
         return cursor.string(what)
     if kind != _ARRAY:
@@ -303,7 +230,7 @@ def _read_value(cursor: _Cursor, kind: int, what: str, depth: int) -> Any:
         raise cursor.error(f"{what} has arrays nested deeper than {MAX_NESTING}", _REWRITE)
     inner = cursor.u32(f"the element type of {what}")
     if inner not in _SMALLEST:
-        raise cursor.error(f"{what} has elements of the unknown type {inner}", _AGAIN, cursor.position - 4)
+        raise cursor.error(f"{what} has elements of the unknown type {inner}", AGAIN, cursor.position - 4)
     count = cursor.count(f"elements of {what}", _SMALLEST[inner])
     if inner == _STRING:
         return _read_strings(cursor, count, what)
@@ -350,7 +277,7 @@ def _alignment(path: Path, metadata: dict[str, Any]) -> int:
     value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(value) is not int or not MIN_ALIGNMENT <= value <= MAX_ALIGNMENT or value & (value - 1):
         raise EngineError(
-            f"general.alignment is {_brief(value)}, not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}",
+            f"general.alignment is {brief(value)}, not a power of two from {MIN_ALIGNMENT} to {MAX_ALIGNMENT}",
             where=str(path),
             hint=_REWRITE,
         )
@@ -389,7 +316,7 @@ def _read_tensors(cursor: _Cursor, count: int, alignment: int) -> dict[str, Tens
         raise EngineError(
             f"the file has {cursor.size} bytes, but its tensors need {end}: {end - cursor.size} bytes are missing",
             where=f"{cursor.path}: tensor {first_cut!r}",
-            hint=_AGAIN,
+            hint=AGAIN,
         )
     return tensors
 
@@ -423,12 +350,3 @@ def _read_description(cursor: _Cursor, name: str) -> tuple[tuple[int, ...], Form
 
 def _align(position: int, alignment: int) -> int:
     return -(-position // alignment) * alignment
-
-
-def _brief(value: object) -> str:
-    """repr, cut to a length that fits an error message."""
-    if isinstance(value, str) and len(value) > 60:
-        return f"{value[:60]!r}..."
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_brief, value[:8]))}{', ...' if len(value) > 8 else ''})"
-    return repr(value)

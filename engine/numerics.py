@@ -56,6 +56,21 @@ def rope_frequencies(base: float, rope_dim: int) -> F64:
         return np.array([float((logarithm * (-2 * i) / rope_dim).exp()) for i in range(rope_dim // 2)])
 
 
+def llama3_factors(
+    base: float, rope_dim: int, factor: float, low: float, high: float, context: float
+) -> NDArray[np.float32]:
+    """(rope_dim / 2,) float32, what each rotary frequency is divided by.
+
+    Llama 3's rule (`apply_scaling` of meta-llama/llama-models, and Transformers' modeling_rope_utils): waves that are
+    short beside the context of the first training (under context / high tokens) stay, long ones (over context / low)
+    are stretched by a factor, and those between by a mean of the two.
+    """
+    wavelengths = 2 * np.pi / rope_frequencies(base, rope_dim)
+    kept = np.clip((context / wavelengths - low) / (high - low), 0, 1)
+    factors: NDArray[np.float32] = (1 / ((1 - kept) / factor + kept)).astype(np.float32)
+    return factors
+
+
 def rope_tables(
     positions: int, base: float, rope_dim: int, scale: float, factors: NDArray[np.float32] | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from engine.errors import EngineError
 from engine.formats import Format, dequantise
-from engine.gguf import GGUFFile, TensorInfo
+from engine.gguf import GGUFFile
 from engine.gguf_writer import Tensor, pair, refuse_taken, write_gguf
 from engine.mixes import Mix, format_of
 from engine.model import read_model
 from engine.quantise import CHUNK, compile_kernels, largest, quantise
+from engine.tensors import TensorInfo
 
 U8 = NDArray[np.uint8]
 FLOATS = ("F32", "F16", "BF16")

@@ -1,8 +1,8 @@
 """Models by name: where they lie, what they must be, and how to obtain those that do not travel with the package."""
 
-import hashlib
 import os
 import re
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import yaml
 
-from engine import wheel
+from engine import pulled, wheel
 from engine.errors import EngineError
+from engine.identity import sha256_file
 
 REGISTRY = Path(__file__).parent / "models" / "registry.yaml"
 
@@ -72,15 +73,6 @@ def cache_folder() -> Path:
     return user_cache_path("pv-contracts") / "models"
 
 
-def sha256_file(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal; raises EngineError for a file that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise EngineError(f"cannot be read: {error.strerror}", where=str(path)) from None
-
-
 def entries(registry: Path = REGISTRY) -> dict[str, Entry]:
     """All registered models by name; raises EngineError, naming the file and the entry, where the registry is wrong."""
     known = {name: _entry(name, fields, registry) for name, fields in _read(registry).items()}
@@ -93,18 +85,31 @@ def entries(registry: Path = REGISTRY) -> dict[str, Entry]:
 
 
 def locate(name_or_path: str, registry: Path = REGISTRY) -> Path:
-    """The file of a path that exists, or of a registered model, whose size and checksum are the registered ones."""
+    """The path of a model: one that exists, that of a registered model, or that of one pulled as OWNER/NAME[..].
+
+    The file of a registered model has the registered size and checksum; those of a pulled one have their sizes.
+    """
     path = Path(name_or_path)
     if not name_or_path:
         raise EngineError("the name of the model is empty", hint=f"registered: {', '.join(entries(registry))}")
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise EngineError("is a folder, not a model file", where=name_or_path, hint="name the .gguf file in it")
-    if path.exists():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise EngineError(
+                "is a link that leads nowhere", where=name_or_path, hint="check what it links to"
+            ) from None
+    except OSError as error:
+        raise EngineError(f"cannot be read: {error.strerror}", where=name_or_path, hint="check the path") from None
+    else:
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return path
         raise EngineError(
             "is no regular file, so it cannot be mapped", where=name_or_path, hint="copy it to a file first"
         )
+    name = pulled.parse(name_or_path)
+    if name is not None:
+        return pulled.locate(cache_folder(), name)
     known = entries(registry)
     if name_or_path not in known:
         raise EngineError(

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import synth_blocks
+from engine.config import Config
 from engine.errors import EngineError
 from engine.gguf_writer import I32, Tensor, pair, write_gguf
 from engine.mixes import NAMED, Mix, format_of
-from engine.model import Config
-from engine.numerics import rope_frequencies
+from engine.numerics import llama3_factors
 from engine.suggestion import named
 from engine.synth_models import LIKES, Like
 from engine.synth_vocabulary import merges, tokens_and_types
@@ -77,17 +77,10 @@ def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def rope_factors(like: Like) -> NDArray[np.float32] | None:
-    """(rope_dim / 2,) what rotary frequencies are divided by; None where they stay as they are.
-
-    Llama 3's rule (Transformers, modeling_rope_utils): wavelengths that are short beside the context of the first
-    training stay, long ones are stretched by a factor, and those between by a mean of the two.
-    """
+    """(rope_dim / 2,) what rotary frequencies are divided by; None where they stay as they are."""
     if like.wavelengths is None:
         return None
-    factor, low, high, context = like.wavelengths
-    wavelengths = 2 * np.pi / rope_frequencies(like.config.rope_base, like.config.rope_dim)
-    kept = np.clip((context / wavelengths - low) / (high - low), 0, 1)
-    return (1 / ((1 - kept) / factor + kept)).astype(np.float32)
+    return llama3_factors(like.config.rope_base, like.config.rope_dim, *like.wavelengths)
 
 
 def _tensors(like: Like, mix: Mix, seed: int, tell: Callable[[str], None]) -> Iterator[Tensor]:

@@ -6,7 +6,8 @@ SmolLM2-135M-Instruct, as they are published on Hugging Face.
 
 from dataclasses import dataclass
 
-from engine.model import PAIRINGS, Config
+from engine.config import Config
+from engine.gguf_config import PAIRINGS
 from engine.synth_vocabulary import Plan
 
 

@@ -200,14 +200,7 @@ class Tokenizer:
             return token.encode()
 
     def _ids(self, text: str, special: bool) -> list[int]:
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise EngineError(
-                f"the text is not valid Unicode at character {error.start} ({text[error.start]!r})",
-                where="prompt",
-                hint="give the prompt in UTF-8",
-            ) from None
+        check_text(text)
         vocabulary = self.vocabulary
         ids: list[int] = []
         pattern = vocabulary.special if special else vocabulary.user_defined
@@ -230,6 +223,18 @@ class Tokenizer:
                 hint="leave the character out: the model has never seen it",
             )
         return ids
+
+
+def check_text(text: str) -> None:
+    """Raise EngineError for a text that is not valid Unicode, as an argument in another encoding is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EngineError(
+            f"the text is not valid Unicode at character {error.start} ({text[error.start]!r})",
+            where="prompt",
+            hint="give the prompt in UTF-8",
+        ) from None
 
 
 class Stream:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import aprt
+from engine.checkpoint import name_of
 from engine.errors import EngineError
 from engine.stages import ORDER, WHOLE
 
@@ -80,8 +81,8 @@ def stage_path(folder: Path, stage: str, layer: int | None) -> Path:
 
 
 def default_folder(model: Path) -> Path:
-    """Where a trace goes when no folder is named: <model-stem>-trace in the current one."""
-    return Path(f"{model.stem}-trace")
+    """Where a trace goes when no folder is named: <model-stem>-trace in the current one; of a folder, its own name."""
+    return Path(f"{name_of(model).rpartition('/')[2] if model.is_dir() else model.stem}-trace")
 
 
 def execution_order(stage: str, layer: int | None) -> tuple[bool, int, int, str]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.config import Config
 from engine.formats import FORMATS, Format
-from engine.model import PAIRINGS, Config, Layer, Model, Weight
+from engine.gguf_config import PAIRINGS
+from engine.model import Layer, Model, Weight
 
 NAMED = {fmt.name: fmt for fmt in FORMATS.values()}
 

@@ -21,6 +21,7 @@ TRIED_BY_NAME = {"falsifiers/contract_validates.py": "pv.validate"}
 WITHOUT_NUMBA = (
     *("gguf", "formats", "aprt", "diff", "stages", "tokenizer", "registry", "model", "inspection", "variants"),
     *("cli", "gguf_writer", "mixes", "synth", "quantise", "quantise_file"),
+    *("safetensors", "checkpoint", "checkpoint_config", "checkpoint_tokenizer", "opening", "pulled", "hub"),
 )
 HEAVY = {"numba", "llvmlite", "torch", "hypothesis", "tokenizers", "jinja2"}
 

@@ -5,7 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from engine.commands import note
+from engine.commands import MODEL, note
 from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ EXAMPLE = "example: apr bench smollm2-135m --prompt 128 --tokens 64 --vs-llama-c
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EXAMPLE
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file or a registered name")
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("--prompt", type=int, default=128, metavar="N", help="tokens of the prompt (default: 128)")
     parser.add_argument("--tokens", type=int, default=32, metavar="N", help="tokens decoded after it (default: 32)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds that count (default: 3)")
@@ -34,13 +34,17 @@ def run(args: argparse.Namespace) -> int:
     from engine import bench
     from engine.cli import open_with_tokenizer
     from engine.errors import EngineError
+    from engine.opening import is_single, open_file, weights_nbytes
     from engine.paths import open_path
     from engine.registry import locate
 
     for flag in ("prompt", "tokens", "rounds"):
         if getattr(args, flag) < 1:
             raise EngineError(f"{getattr(args, flag)} measures nothing", where=f"--{flag}", hint="1 or more")
+    place = locate(args.model)
     if args.vs_llama_cpp:
+        if not is_single(place):
+            raise EngineError("llama.cpp reads GGUF files alone", where="--vs-llama-cpp", hint="leave it out")
         bench.require_llama_cpp()
     threads = len(os.sched_getaffinity(0)) if args.threads is None else args.threads
     plan = bench.Plan(prompt=args.prompt, decoded=args.tokens, rounds=args.rounds, threads=threads)
@@ -59,16 +63,16 @@ def run(args: argparse.Namespace) -> int:
         variants.add(path.variant)
         return model, path
 
-    file, variants = locate(args.model), set[str]()
+    variants = set[str]()
     engines = {"apr": bench.summary(bench.measure(opened, plan))}
     if args.vs_llama_cpp:
-        engines["llama.cpp"] = bench.summary(bench.beside(file, plan))
+        engines["llama.cpp"] = bench.summary(bench.beside(place, plan))
     (variant,) = variants
     report = {
         "schema": "apr-bench/1",
         "model": args.model,
-        "file": str(file),
-        "file_bytes": file.stat().st_size,
+        "file": str(place),
+        "file_bytes": place.stat().st_size if is_single(place) else weights_nbytes(open_file(place)),
         "variant": variant,
         "threads": threads,
         "rounds": args.rounds,

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from engine.commands import note
+from engine.commands import MODEL, note
 from engine.errors import EngineError
 from engine.variants import VARIANTS
 
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="tiny-qwen2",
         metavar="MODEL",
-        help="a GGUF file or a registered name (default: %(default)s)",
+        help=f"{MODEL} (default: %(default)s)",
     )
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="default: %(default)r")
@@ -32,18 +32,12 @@ def run(args: argparse.Namespace) -> int:
     from engine import determinism
     from engine.determinism_report import Report
     from engine.generate import check_prompt
-    from engine.gguf import read_gguf
-    from engine.model import read_model
-    from engine.registry import locate, sha256_file
-    from engine.tokenizer import Tokenizer
+    from engine.opening import open_model, sha256_of
+    from engine.registry import locate
 
-    file = read_gguf(locate(args.model))
-    model = read_model(file)
-    config = model.config
-    if args.tokens is None:
-        tokens = Tokenizer.from_gguf(file).encode(args.prompt)
-    else:
-        tokens = token_ids(args.tokens, config.vocab)
+    opened = open_model(locate(args.model))
+    model, config = opened.model, opened.model.config
+    tokens = opened.tokenizer.encode(args.prompt) if args.tokens is None else token_ids(args.tokens, config.vocab)
     check_prompt(tokens, config.context, where="--prompt" if args.tokens is None else "--tokens")
     outcome = determinism.run(model.path, tokens, config.n_layers, args.variant, note, first=args.first)
     spots = outcome.differing()
@@ -52,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         "name": config.name,
         "architecture": config.architecture,
         "file": str(model.path),
-        "sha256": sha256_file(model.path),
+        "sha256": sha256_of(model.path),
     }
     report = Report(facts, tuple(tokens), outcome, spots, values)
     print(json.dumps(report.as_json()) if args.json else report.as_text())

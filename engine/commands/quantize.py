@@ -23,13 +23,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from engine.errors import EngineError
     from engine.gguf import read_gguf
     from engine.mixes import mix_named
+    from engine.opening import is_single
     from engine.quantise_file import quantise_file
     from engine.registry import locate
 
     mix = mix_named(args.type, "--type")
-    file = read_gguf(locate(args.model))
+    place = locate(args.model)
+    if not is_single(place):
+        raise EngineError(
+            "is no GGUF file, and only those can be quantised",
+            where=str(place),
+            hint="convert it first, with convert_hf_to_gguf.py of llama.cpp",
+        )
+    file = read_gguf(place)
     size = quantise_file(file, mix, Path(args.out), threads=args.threads, tell=note)
     print(f"{args.out}: {size:,} bytes, {mix.name}; {file.path} has {file.data.size:,}")
     return 0

@@ -473,7 +473,7 @@ def damaged(folder, kind, small):
         return path, "no such file, and no registered model of that name"
     if kind == "folder":
         path.mkdir()
-        return path, "is a folder, not a model file"
+        return path, "is a folder without config.json"
     if kind == "empty":
         path.touch()
         return path, "is empty"

@@ -5,13 +5,15 @@ import re
 import numpy as np
 import pytest
 
+from engine.checkpoint import read_checkpoint
 from engine.errors import EngineError
 from engine.fast import FastPath
 from engine.gguf import read_gguf
 from engine.model import read_model
 from engine.reference import ReferencePath
 from engine.registry import locate
-from tests.engine.model_files import END, FFN, HEAD_DIM, HEADS, HIDDEN, KV_HEADS, LAYERS, VOCAB, keys, tensors, write
+from tests.engine import checkpoints
+from tests.engine.model_files import END, HEAD_DIM, VOCAB, keys, small_model, tensors, write
 
 ARCHITECTURES = ("qwen2", "llama")
 
@@ -28,17 +30,6 @@ def refused(tmp_path, message, metadata=None, weights=None):
 
 
 # ---------------------------------------------------------------- what is read
-
-
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_the_configuration_is_that_of_the_file(tmp_path, arch):
-    c = read(tmp_path, keys(arch), tensors(arch)).config
-    assert (c.architecture, c.name, c.n_layers, c.hidden, c.ffn) == (arch, f"small-{arch}", LAYERS, HIDDEN, FFN)
-    assert (c.heads, c.kv_heads, c.head_dim, c.vocab, c.context) == (HEADS, KV_HEADS, HEAD_DIM, VOCAB, 32)
-    assert (c.rope_base, c.rope_dim, c.rope_scale) == (10000.0, HEAD_DIM, 1.0)
-    assert c.rms_eps == pytest.approx(1e-5, rel=1e-6)
-    assert (c.q_width, c.kv_width) == (64, 32)
-    assert c.pairing == {"qwen2": "halves", "llama": "adjacent"}[arch]
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -75,53 +66,11 @@ def test_every_tensor_of_a_layer_lands_in_its_own_field(tmp_path):
     assert np.array_equal(model.final_norm, weights["output_norm.weight"])
 
 
-def test_optional_keys_have_the_defaults_of_the_specification(tmp_path):
-    metadata = keys("llama", attention__head_count_kv=None, rope__freq_base=None, general__name=None)
-    weights = tensors("llama")
-    for index in range(LAYERS):
-        for part in "kv":
-            weights[f"blk.{index}.attn_{part}.weight"] = np.zeros((HIDDEN, HIDDEN), np.float32)
-    c = read(tmp_path, metadata, weights).config
-    assert (c.kv_heads, c.rope_base, c.name) == (HEADS, 10000.0, "m")
-
-
-def test_a_head_may_be_longer_than_the_hidden_size_divided_by_heads(tmp_path):
-    weights = tensors("llama")
-    for index in range(LAYERS):
-        for part, rows in {"q": 32 * HEADS, "k": 32 * KV_HEADS, "v": 32 * KV_HEADS}.items():
-            weights[f"blk.{index}.attn_{part}.weight"] = np.zeros((rows, HIDDEN), np.float32)
-        weights[f"blk.{index}.attn_output.weight"] = np.zeros((HIDDEN, 32 * HEADS), np.float32)
-    c = read(tmp_path, keys("llama", attention__key_length=32, attention__value_length=32), weights).config
-    assert (c.head_dim, c.q_width, c.kv_width, c.rope_dim) == (32, 128, 64, 32)
-
-
-@pytest.mark.parametrize(
-    ("changes", "scale"),
-    [
-        ({}, 1.0),
-        ({"rope__scaling__type": "none", "rope__scaling__factor": 4.0}, 1.0),
-        ({"rope__scaling__type": "none", "rope__scale_linear": 4.0}, 1.0),
-        ({"rope__scaling__type": "linear"}, 1.0),
-        ({"rope__scaling__type": "linear", "rope__scaling__factor": 4.0}, 4.0),
-        ({"rope__scaling__type": "linear", "rope__scaling__factor": 4.0, "rope__scale_linear": 2.0}, 4.0),
-        ({"rope__scaling__factor": 4.0}, 4.0),
-        ({"rope__scale_linear": 2.0}, 2.0),
-    ],
-)
-def test_positions_are_scaled_as_llama_cpp_reads_the_keys(tmp_path, changes, scale):
-    assert read(tmp_path, keys("llama", **changes), tensors("llama")).config.rope_scale == scale
-
-
 def test_rope_factors_are_read(tmp_path):
     factors = np.linspace(1, 8, HEAD_DIM // 2, dtype=np.float32)
     model = read(tmp_path, keys("llama"), tensors("llama") | {"rope_freqs.weight": factors})
     assert np.array_equal(model.rope_factors, factors)
     assert read(tmp_path, keys("llama"), tensors("llama")).rope_factors is None
-
-
-def test_a_window_that_never_closes_is_no_window(tmp_path):
-    for window in (0, 32, 4096):
-        assert read(tmp_path, keys("qwen2", attention__sliding_window=window), tensors("qwen2")).config.context == 32
 
 
 def test_the_packaged_models_are_read():
@@ -131,52 +80,6 @@ def test_the_packaged_models_are_read():
 
 
 # ---------------------------------------------------------------- what is refused
-
-KEYS = [
-    ({"general__architecture": "gpt2"}, r"architecture 'gpt2' is not supported\n  hint: supported: llama, qwen2$"),
-    ({"embedding_length": None}, r"metadata key 'qwen2.embedding_length' is missing"),
-    ({"block_count": None}, r"metadata key 'qwen2.block_count' is missing"),
-    ({"feed_forward_length": None}, r"metadata key 'qwen2.feed_forward_length' is missing"),
-    ({"context_length": None}, r"metadata key 'qwen2.context_length' is missing"),
-    ({"attention__head_count": None}, r"metadata key 'qwen2.attention.head_count' is missing"),
-    ({"attention__layer_norm_rms_epsilon": None}, r"'qwen2.attention.layer_norm_rms_epsilon' is missing"),
-    ({"block_count": 0}, r"qwen2.block_count is 0, not a positive number"),
-    ({"block_count": 2**31}, r"qwen2.block_count is 2147483648, not a positive number"),
-    ({"context_length": 0}, r"qwen2.context_length is 0, not a positive number"),
-    ({"attention__head_count": 0}, r"qwen2.attention.head_count is 0, not a positive number"),
-    ({"attention__head_count": 1000}, r"qwen2.attention.key_length is 0, not a positive number"),
-    ({"embedding_length": "64"}, r"metadata key 'qwen2.embedding_length' holds a string \('64'\), not an integer"),
-    (
-        {"attention__head_count": 4, "attention__head_count_kv": 3},
-        r"4 query heads cannot share 3 key/value heads evenly",
-    ),
-    ({"attention__head_count_kv": 8}, r"4 query heads cannot share 8 key/value heads evenly"),
-    ({"attention__value_length": 8}, r"keys and values of different length are not supported"),
-    ({"rope__dimension_count": 15}, r"qwen2.rope.dimension_count 15 does not fit a head of 16"),
-    ({"rope__dimension_count": 18}, r"qwen2.rope.dimension_count 18 does not fit a head of 16"),
-    ({"rope__scaling__type": "yarn"}, r"RoPE scaling 'yarn' is not supported\n  hint: supported: none, linear"),
-    ({"rope__scaling__factor": 0.0}, r"RoPE scaling factor 0.0 is not a finite number above 0"),
-    ({"rope__scaling__factor": -1.0}, r"RoPE scaling factor -1.0 is not a finite number above 0"),
-    ({"rope__scaling__factor": float("nan")}, r"RoPE scaling factor nan is not a finite number above 0"),
-    ({"rope__scaling__factor": float("inf")}, r"RoPE scaling factor inf is not a finite number above 0"),
-    ({"rope__scaling__attn_factor": 0.5}, r"a RoPE attention factor \(0.5\) is not supported"),
-    ({"expert_count": 8}, r"mixtures of experts are not supported"),
-    ({"attention__sliding_window": 16}, r"sliding-window attention is not supported \(window 16, context 32\)"),
-    ({"attention__layer_norm_rms_epsilon": 0.0}, r"impossible constants: RMS epsilon 0.0, RoPE base 10000.0"),
-    ({"attention__layer_norm_rms_epsilon": 1.0}, r"impossible constants: RMS epsilon 1.0, RoPE base 10000.0"),
-    ({"attention__layer_norm_rms_epsilon": float("nan")}, r"impossible constants: RMS epsilon nan"),
-    ({"rope__freq_base": 1.0}, r"impossible constants: .* RoPE base 1.0"),
-    ({"rope__freq_base": float("inf")}, r"impossible constants: .* RoPE base inf"),
-    ({"rope__freq_base": float("nan")}, r"impossible constants: .* RoPE base nan"),
-    ({"tokenizer__ggml__tokens": None}, r"metadata key 'tokenizer.ggml.tokens' is missing"),
-    ({"tokenizer__ggml__tokens": ("a", "b")}, r"the vocabulary has 2 tokens, yet the embedding has 258 rows"),
-]
-
-
-@pytest.mark.parametrize(("changes", "message"), KEYS, ids=[", ".join(map(str, row[0].items())) for row in KEYS])
-def test_a_configuration_that_would_be_computed_wrongly_is_refused(tmp_path, changes, message):
-    arch = changes.get("general__architecture", "qwen2")
-    refused(tmp_path, message, keys(arch, **{k: v for k, v in changes.items() if k != "general__architecture"}))
 
 
 @pytest.mark.parametrize("name", [*tensors("qwen2"), "output.weight"])
@@ -254,7 +157,148 @@ def test_a_small_file_of_each_architecture_runs_through_both_paths(tmp_path, arc
     assert cosine >= (0.999 if quantise[0] == "Q" else 1 - 1e-6)
 
 
-def test_a_vocabulary_and_its_embedding_of_one_row_less_are_refused(tmp_path):
-    weights = tensors("qwen2")
-    weights["token_embd.weight"] = weights["token_embd.weight"][:-1].copy()
-    refused(tmp_path, "the vocabulary has 258 tokens, yet the embedding has 257 rows", weights=weights)
+# ---------------------------------------------------------------- folders of the Hugging Face layout
+
+PATHS = (lambda model: FastPath(model, capacity=16, threads=2), ReferencePath)
+IDS = [1, 5, 200, 257, 30, 104, 105]
+
+
+def stages(model, start):
+    """Logits and every tensor of a forward pass, by stage and layer."""
+    found = {}
+    start(model).forward(IDS, tap=lambda stage, layer, array: found.__setitem__((stage, layer), array.copy()))
+    return found
+
+
+@pytest.mark.parametrize("start", PATHS, ids=["fast", "reference"])
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_a_qwen2_gives_the_same_bits_from_either_format(tmp_path, dtype, tied, shards, start):
+    settings = checkpoints.config("qwen2", tie_word_embeddings=tied)
+    folder = checkpoints.write(tmp_path / "m", settings, checkpoints.weights("qwen2", tied=tied), dtype, shards=shards)
+    theirs = read_model(read_gguf(write(tmp_path / "m.gguf", keys("qwen2"), tensors("qwen2", tied=tied), dtype)))
+    ours = checkpoints.read(folder)
+    assert ours.layers[0].q.format.name == dtype
+    want = stages(theirs, start)
+    got = stages(ours, start)
+    assert got.keys() == want.keys()
+    for key, values in want.items():
+        assert np.array_equal(got[key], values), key
+
+
+@pytest.mark.parametrize("start", PATHS, ids=["fast", "reference"])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_a_llama_rotates_its_halves_to_the_same_bits_as_the_permuted_pairs_of_a_gguf_file(tmp_path, dtype, start):
+    ours = stages(checkpoints.read(checkpoints.small_checkpoint(tmp_path, "llama", dtype)), start)
+    theirs = stages(small_model(tmp_path, "llama", dtype), start)
+    for stage in ("q_post_rope", "k_post_rope"):
+        turned = theirs[stage, 0]
+        want = np.array([checkpoints.halved(row.reshape(-1, 1)).ravel() for row in turned])
+        assert np.array_equal(ours[stage, 0], want)
+        assert not np.array_equal(ours[stage, 0], turned)
+    logits, want = ours["lm_head", None], theirs["lm_head", None]
+    assert np.abs(logits - want).max() <= 1e-6 * np.abs(want).max()  # the sum over a head goes in another order
+
+
+@pytest.mark.parametrize("start", PATHS, ids=["fast", "reference"])
+def test_llama3_scaling_gives_the_bits_of_a_gguf_file_with_rope_factors(tmp_path, start):
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    settings = checkpoints.config("qwen2", rope_scaling=scaling | {"original_max_position_embeddings": 16})
+    ours = checkpoints.read(checkpoints.write(tmp_path / "m", settings, checkpoints.weights("qwen2")))
+    assert not np.array_equal(ours.rope_factors, np.ones(HEAD_DIM // 2))
+    metadata, values = keys("qwen2"), tensors("qwen2") | {"rope_freqs.weight": ours.rope_factors}
+    want = stages(read_model(read_gguf(write(tmp_path / "m.gguf", metadata, values))), start)
+    got = stages(ours, start)
+    assert all(np.array_equal(got[key], values) for key, values in want.items())
+
+
+@pytest.mark.parametrize("start", PATHS, ids=["fast", "reference"])
+def test_weights_that_lie_at_odd_addresses_give_the_same_bits(tmp_path, start):
+    even = checkpoints.read(checkpoints.small_checkpoint(tmp_path / "even", "qwen2"))
+    values, odd = checkpoints.weights("qwen2"), None
+    for padding in (3, 5, 7):  # older writers did not pad the header
+        folder = checkpoints.write(tmp_path / str(padding), checkpoints.config("qwen2"), values, padding=padding)
+        odd = checkpoints.read(folder)
+        if odd.layers[0].q.raw.ctypes.data % 2:
+            break
+    assert odd.layers[0].q.raw.ctypes.data % 2
+    assert np.array_equal(start(odd).forward(IDS), start(even).forward(IDS))
+
+
+def test_the_matrices_of_a_folder_stay_in_its_mapped_files(tmp_path):
+    checkpoint = read_checkpoint(checkpoints.small_checkpoint(tmp_path, "llama", "BF16", shards=2))
+    model = read_model(checkpoint)
+    for weight in (model.embedding, model.output, model.layers[1].q, model.layers[1].down):
+        assert np.shares_memory(weight.raw, checkpoint.shards[checkpoint.owners[weight.name]].data)
+        assert not weight.raw.flags.writeable
+    assert model.path == tmp_path / "llama"
+
+
+def of_folder(tmp_path, arch="qwen2", *, drop=(), more=None, **changes):
+    values = {name: array for name, array in checkpoints.weights(arch).items() if name not in drop}
+    return checkpoints.write(tmp_path / "m", checkpoints.config(arch, **changes), values | (more or {}))
+
+
+def test_an_output_matrix_beside_tied_embeddings_must_be_the_same(tmp_path):
+    embedding = checkpoints.weights("qwen2")["model.embed_tokens.weight"]
+    model = checkpoints.read(of_folder(tmp_path, more={"lm_head.weight": embedding}))
+    assert model.output is model.embedding
+    folder = of_folder(tmp_path, more={"lm_head.weight": -embedding})
+    message = r"m: tie_word_embeddings is true, but lm_head.weight is not model.embed_tokens.weight\n"
+    with pytest.raises(EngineError, match=message):
+        checkpoints.read(folder)
+    for shape in ((), (0,), (VOCAB, 63)):
+        folder = of_folder(tmp_path, more={"lm_head.weight": np.ones(shape, np.float32)})
+        with pytest.raises(EngineError, match=r"tensor 'lm_head.weight' has shape "):
+            checkpoints.read(folder)
+
+
+def test_frequencies_that_an_older_transformers_stored_are_left_aside(tmp_path):
+    names = [f"model.layers.{layer}.self_attn.rotary_emb.inv_freq" for layer in range(3)]
+    stored = {name: np.ones(8, np.float32) for name in names}
+    plain = checkpoints.read(of_folder(tmp_path / "plain"))
+    model = checkpoints.read(of_folder(tmp_path, more={name: stored[name] for name in names[:2]}))
+    assert np.array_equal(ReferencePath(model).forward(IDS), ReferencePath(plain).forward(IDS))
+    with pytest.raises(EngineError, match=r"does not have: model.layers.2.self_attn.rotary_emb.inv_freq\n"):
+        checkpoints.read(of_folder(tmp_path, more=stored))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"drop": ("model.norm.weight",)}, "tensor 'model.norm.weight' is missing"),
+        (
+            {"drop": ("model.layers.1.self_attn.k_proj.bias",)},
+            "tensor 'model.layers.1.self_attn.k_proj.bias' is missing",
+        ),
+        ({"tie_word_embeddings": None}, "tensor 'lm_head.weight' is missing"),
+        (
+            {"vocab_size": 10**9},
+            r"'model.embed_tokens.weight' has shape \(258, 64\), the configuration needs \(1000000000, 64\)",
+        ),
+        (
+            {"num_hidden_layers": 3},
+            "tensor 'model.layers.2.input_layernorm.weight' is missing|'model.layers.2.self_attn",
+        ),
+        ({"num_hidden_layers": 1}, "does not have: model.layers.1.input_layernorm.weight, "),
+        (
+            {"head_dim": 32},
+            r"'model.layers.0.self_attn.q_proj.bias' has shape \(64,\), the configuration needs \(128,\)",
+        ),
+        ({"num_hidden_layers": 2**31 - 1}, "tensor 'model.layers.2.self_attn.q_proj.bias' is missing"),
+        (
+            {"model_type": "llama", "architectures": None},
+            "a llama model of this configuration does not have: .*_proj.bias",
+        ),
+        (
+            {"more": {"model.layers.0.self_attn.q_norm.weight": np.ones(16, np.float32)}},
+            "does not have: .*q_norm.weight",
+        ),
+    ],
+    ids=str,
+)
+def test_a_folder_whose_weights_are_not_those_of_its_configuration_is_refused(tmp_path, changes, message):
+    with pytest.raises(EngineError, match=message) as caught:
+        checkpoints.read(of_folder(tmp_path, **changes))
+    assert caught.value.where == str(tmp_path / "m")

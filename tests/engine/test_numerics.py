@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from engine.numerics import cos_sin, exp, rope_frequencies, rope_tables
+from engine.numerics import cos_sin, exp, llama3_factors, rope_frequencies, rope_tables
 
 
 def each(function, values):
@@ -85,6 +85,26 @@ def test_rope_frequencies_leave_the_callers_decimal_context_alone():
         rope_frequencies(10000.0, 8)
         assert context.prec == 5
         assert Decimal(1) / Decimal(3) == Decimal("0.33333")
+
+
+def test_llama_3_stretches_long_wavelengths_and_keeps_short_ones():
+    """By a plain loop over the rule as its authors publish it (llama-models, apply_scaling)."""
+    got = llama3_factors(500000.0, 64, 32.0, 1.0, 4.0, 8192)
+    want = []
+    for i in range(32):
+        frequency = 500000.0 ** (-2 * i / 64)
+        length = 2 * math.pi / frequency
+        if length < 8192 / 4:
+            want.append(1.0)
+        elif length > 8192 / 1:
+            want.append(32.0)
+        else:
+            smooth = (8192 / length - 1) / (4 - 1)
+            want.append(frequency / ((1 - smooth) * frequency / 32 + smooth * frequency))
+    assert got.dtype == np.float32
+    assert got.tolist() == pytest.approx(want, rel=1e-6)
+    assert (got[0], got[-1]) == (1, 32)
+    assert {1.0, 32.0} < set(got.tolist())
 
 
 def test_rope_tables_are_cosines_and_sines_of_position_times_frequency():

@@ -1,5 +1,6 @@
 """Tests of engine.registry; the package index is a folder, so no network is needed."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -180,8 +181,22 @@ def test_a_path_that_exists_is_taken_as_it_is(index, tmp_path, monkeypatch):
     assert registry.locate(str(tmp_path / "tiny"), page) == tmp_path / "tiny"
     monkeypatch.chdir(tmp_path)
     assert registry.locate("tiny", page) == Path("tiny")
-    with pytest.raises(EngineError, match=r": is a folder, not a model file\n"):
-        registry.locate(str(tmp_path), page)
+    assert registry.locate(str(tmp_path), page) == tmp_path
+
+
+def test_what_is_no_file_and_no_folder_is_refused(index, tmp_path):
+    page = write_registry(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name, reason in {
+        "pipe": "is no regular file, so it cannot be mapped",
+        "loop": "cannot be read: Too many levels of symbolic links",
+        "n" * 300: "cannot be read: File name too long",
+        "dangling": "is a link that leads nowhere",
+    }.items():
+        with pytest.raises(EngineError, match=f"/{name}: {reason}\n"):
+            registry.locate(str(tmp_path / name), page)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(index, tmp_path):

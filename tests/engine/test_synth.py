@@ -15,6 +15,7 @@ from engine.gguf import GGUFFile, read_gguf
 from engine.gguf_writer import header
 from engine.mixes import MIXES
 from engine.model import read_model
+from engine.numerics import llama3_factors
 from engine.paths import open_path
 from engine.synth import plan, rope_factors, synthesise
 from engine.synth_models import LIKES
@@ -73,23 +74,8 @@ def test_a_file_says_of_its_tokens_and_formats_what_that_of_the_real_model_says(
     assert metadata["general.file_type"] == 15
 
 
-def test_llama_3_stretches_long_wavelengths_and_keeps_short_ones():
-    """By a plain loop over the rule as its authors publish it (llama-models, apply_scaling)."""
-    got = rope_factors(LIKES["llama-3.2-1b"])
-    want = []
-    for i in range(32):
-        frequency = 500000.0 ** (-2 * i / 64)
-        length = 2 * math.pi / frequency
-        if length < 8192 / 4:
-            want.append(1.0)
-        elif length > 8192 / 1:
-            want.append(32.0)
-        else:
-            smooth = (8192 / length - 1) / (4 - 1)
-            want.append(frequency / ((1 - smooth) * frequency / 32 + smooth * frequency))
-    assert got.tolist() == pytest.approx(want, rel=1e-6)
-    assert (got[0], got[-1]) == (1, 32)
-    assert {1.0, 32.0} < set(got.tolist())
+def test_a_llama_3_has_the_factors_of_its_rule_and_a_qwen2_has_none():
+    assert rope_factors(LIKES["llama-3.2-1b"]).tolist() == llama3_factors(5e5, 64, 32.0, 1.0, 4.0, 8192).tolist()
     assert rope_factors(LIKES["qwen2-7b"]) is None
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from engine import trace_folder
-from engine.registry import locate, sha256_file
+from engine.identity import sha256_file
+from engine.registry import locate
 from engine.stages import NAMES
 from falsifiers.subject import ALL_STAGES, InProcess, Installed, apr, files, layout, shapes, subjects, tensor
 from pv.trial import Falsified, ModelFile, Trial

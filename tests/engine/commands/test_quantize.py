@@ -77,7 +77,7 @@ class Pool:
     [
         (["no.gguf", "m", "--type", "q8_0"], "no.gguf: no such file, and no registered model of that name\n"),
         (["text", "m", "--type", "q8_0"], "text: offset 0: not a GGUF file: it starts with b'mine'\n"),
-        ([".", "m", "--type", "q8_0"], ".: is a folder, not a model file\n"),
+        ([".", "m", "--type", "q8_0"], ".: is no GGUF file, and only those can be quantised\n"),
         (
             ["tiny-qwen2-f16", "m", "--type", "q4"],
             f"--type: unknown mix of formats 'q4'\n  hint: did you mean q4_k? {KNOWN}\n",
