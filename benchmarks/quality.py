@@ -138,7 +138,8 @@ def measure(file: Path, questions: Sequence[str] = QUESTIONS, tokens: int = TOKE
     for question in questions:
         prompt = encoded(tokenizer, question)
         fast = open_path(model, "fast", capacity=CONTEXT)
-        logits, written = [fast.forward(prompt)], []
+        logits = [fast.forward(prompt)]
+        written: list[int] = []
         while len(written) < tokens:
             written.append(int(logits[-1].argmax()))
             if written[-1] in tokenizer.eos_ids or len(written) == tokens:

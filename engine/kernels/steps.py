@@ -55,7 +55,8 @@ def job(
     layout = QUANTISED[code]
     sums = SUMS32 if layout.block == 32 else (SUMS16 if layout.sub == 16 else SUMS256)
     one, many = map(address, kernels_of(name))
-    return (code, weights, stride, rows_, blocks_, column, 0, Q32 if layout.block == 32 else Q256, sums, one, many, rests)
+    q = Q32 if layout.block == 32 else Q256
+    return (code, weights, stride, rows_, blocks_, column, 0, q, sums, one, many, rests)
 
 
 @njit(cache=True)

@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+from threading import Event
 
 import pytest
 
+from engine import hashing
 from engine.checkpoint_tokenizer import CheckpointTokenizer
 from engine.errors import EngineError
 from engine.opening import identity_beside, open_file, open_model, sha256_of
@@ -115,10 +117,13 @@ def test_beside_a_block_a_model_has_the_same_identity(file, folder):
             assert found() == sha256_of(place)
 
 
-def test_a_part_of_a_folder_that_is_replaced_meanwhile_is_an_error(folder):
+def test_a_part_of_a_folder_that_is_replaced_meanwhile_is_an_error(folder, monkeypatch):
+    done, real = Event(), hashing._sha256
+    monkeypatch.setattr(hashing, "_sha256", lambda *arguments: done.wait(60) and real(*arguments))
     part = folder / "model-00002-of-00002.safetensors"
     with identity_beside(folder) as found:
         part.with_name("other").write_bytes(part.read_bytes())
         part.with_name("other").replace(part)
+        done.set()
         with pytest.raises(EngineError, match="was changed or replaced while it was read"):
             found()
