@@ -12,7 +12,7 @@ from engine.model import Model, Weight
 from falsifiers import integer_model, integer_steps
 from falsifiers.integer_model import F32
 
-VERSION = "1"
+VERSION = "2"
 FLOATS = ("F32", "F16", "BF16")
 
 

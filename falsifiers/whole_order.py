@@ -32,7 +32,7 @@ def stages_have_the_bits_of_the_order(trial: Trial) -> None:
             want = integer_forward.forward(model, TOKENS)
             found: dict[tuple[str, int | None], Any] = {}
             path = FastPath(model, capacity=len(TOKENS), threads=1)
-            path.forward(TOKENS, tap=lambda stage, layer, array: found.update({(stage, layer): array.copy()}))  # noqa: B023
+            path.forward(TOKENS, tap=lambda stage, layer, array: found.update({(stage, layer): array.copy()}))  # noqa: B023  # called at once
             same_bits(trial, found, want, f"random {architecture}, {every or 'all formats'}")
 
 

@@ -193,7 +193,7 @@ quantise_32, quantise_256 = quantising(32), quantising(256)
 
 @kernel
 def rest_row(b: Builder, x: Value, q: Value, scale: Value, lines: Value, out: Value) -> None:
-    """What rounding left of a block: out = x - q * scale, with one rounding, which leaves it exact unless it underflows.
+    """What rounding left of a block: out = x - q * scale, with one rounding: exact, unless it underflows.
 
     x, out  `lines` vectors of 16 float32, out written
     q       as many int8; scale: one float32
