@@ -8,22 +8,18 @@ softmax and SiLU, which otherwise never leave a kernel.
 import math
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from engine import kernels
+from engine.buffers import F32, Buffers, Placed, Product, Rows, Steps, cache, padded
 from engine.errors import EngineError
-from engine.model import Layer, Model, Weight
+from engine.model import Model, Weight
 from engine.numerics import rope_tables
 from engine.reference import Tap
 from engine.variants import chosen
 
-F32 = NDArray[np.float32]
-
-FLOATS = ("F32", "F16", "BF16")
 CHUNK = 256
 """Tokens of a prompt that are computed at a time, unless they are traced: memory stays small, and bits the same."""
 
@@ -45,10 +41,8 @@ class FastPath:
             )
         self.model, self.threads, self.capacity, self.position = model, threads, capacity, 0
         self.variant = chosen()
-        width = _up(c.head_dim)
         try:
-            self.keys = np.zeros((c.n_layers, c.kv_heads, capacity, width), np.float32)
-            self.values = np.zeros_like(self.keys)
+            self.keys, self.values = cache("float32", c.n_layers, c.kv_heads, capacity, c.head_dim)
             self.cosine, self.sine = rope_tables(capacity, c.rope_base, c.rope_dim, c.rope_scale, model.rope_factors)
         except MemoryError:
             raise EngineError(
@@ -63,12 +57,13 @@ class FastPath:
                 hint="its RoPE scaling factor or rope_freqs.weight is too small: obtain the model again",
             ) from error
         self.layers = [Steps(layer) for layer in model.layers]
-        self.final_norm, self.output = _padded(model.final_norm), Product(model.output)
+        self.final_norm, self.output = padded(model.final_norm), Product(model.output)
         self.settings = np.array([c.hidden, c.rms_eps], np.float32)
         self.scale = np.array([1.0 / math.sqrt(c.head_dim)], np.float32)
         self.settings_address, self.scale_address = self.settings.ctypes.data, self.scale.ctypes.data
         self.keys_addresses = [layer.ctypes.data for layer in self.keys]
         self.values_addresses = [layer.ctypes.data for layer in self.values]
+        self._keep, self._score, self._mix = map(kernels.address, kernels.kernels_of_cache("float32"))
         self._buffers: dict[int, Buffers] = {}
 
     @property
@@ -94,7 +89,7 @@ class FastPath:
             tap("lm_head", None, logits)
         return logits
 
-    def _through(self, tokens: Sequence[int], tap: Tap | None) -> "Buffers":
+    def _through(self, tokens: Sequence[int], tap: Tap | None) -> Buffers:
         """The tokens through all layers and the final norm."""
         c, b = self.model.config, self.buffers(len(tokens))
         T = len(tokens)
@@ -149,46 +144,48 @@ class FastPath:
 
     # ------------------------------------------------------------ steps
 
-    def embed(self, tokens: Sequence[int], b: "Buffers") -> None:
+    def embed(self, tokens: Sequence[int], b: Buffers) -> None:
         """x = the rows of the embedding matrix."""
         c, embedding = self.model.config, self.model.embedding
         rows = embedding.raw[np.asarray(tokens)]
         b.x[:, : c.hidden] = Weight(embedding.name, rows, embedding.format, len(tokens), c.hidden).dequantised()
 
-    def normalise(self, b: "Buffers", delta: F32 | None, gain: "Placed", into: "Rows") -> None:
+    def normalise(self, b: Buffers, delta: F32 | None, gain: Placed, into: Rows) -> None:
         """x += delta; into = the norm of x, for the next product."""
         address = 0 if delta is None else b.delta_address if delta is b.delta else delta.ctypes.data
         kernels.add_norm(b.x_address, address, gain.address, into.pitch, len(b.x), self.settings_address, into.address)
         into.quantise()
 
-    def project(self, product: "Product", rows: "Rows", out: F32) -> None:
+    def project(self, product: Product, rows: Rows, out: F32) -> None:
         """out = rows times the weights of a product."""
         kernels.products(product.jobs, rows.addresses, rows.pitch, out)
 
-    def rotate(self, b: "Buffers", layer: int) -> None:
+    def rotate(self, b: Buffers, layer: int) -> None:
         """q and k = queries and keys after rotary positions; keys and values into the cache."""
         c, past = self.model.config, self.position
         here = slice(past, past + len(b.x))
         kernels.rotate(
-            b.qkv, c.heads, c.kv_heads, c.head_dim, b.q, b.k, self.keys[layer], self.values[layer], past,
-            self.cosine[here], self.sine[here], c.pairing == "adjacent",
+            b.qkv, c.heads, c.kv_heads, c.head_dim, b.q, b.k, self._keep, self.keys_addresses[layer],
+            self.values_addresses[layer], self.capacity, self.keys.itemsize, past, self.cosine[here], self.sine[here],
+            c.pairing == "adjacent",
         )  # fmt: skip
 
-    def attend(self, b: "Buffers", layer: int, scores: F32 | None) -> None:
+    def attend(self, b: Buffers, layer: int, scores: F32 | None) -> None:
         """mixed = attention of q over the cache; scores (2, T, heads, S): scores and softmax, if they are wanted."""
         c = self.model.config
         T, width = len(b.x), b.q.shape[2]
         wanted = (0, 0) if scores is None else (scores[0].ctypes.data, scores[1].ctypes.data)
         out = b.mixed.address if width == c.head_dim else b.wide_address
         kernels.attend(
-            b.q_address, self.keys_addresses[layer], self.values_addresses[layer], c.heads, c.heads // c.kv_heads,
-            self.position, T, width // kernels.LANES, self.capacity, self.scale_address, *wanted, out,
+            self._score, self._mix, b.q_address, self.keys_addresses[layer], self.values_addresses[layer], c.heads,
+            c.heads // c.kv_heads, self.position, T, width // kernels.LANES, self.capacity, self.keys.itemsize,
+            self.scale_address, *wanted, out, self.threads,
         )  # fmt: skip
         if width != c.head_dim:
             b.mixed.x[:, : c.q_width] = b.wide[:, :, : c.head_dim].reshape(T, -1)
         b.mixed.quantise()
 
-    def activate(self, b: "Buffers", silu: F32 | None) -> None:
+    def activate(self, b: Buffers, silu: F32 | None) -> None:
         """activated = silu(gate) * up; silu as well, if it is wanted."""
         width = b.activated.pitch
         gate = b.gate_up_address
@@ -197,7 +194,7 @@ class FastPath:
         )
         b.activated.quantise()
 
-    def logits(self, b: "Buffers") -> F32:
+    def logits(self, b: Buffers) -> F32:
         """(vocab,) float32: the output matrix times the last row of the final norm."""
         b.last.x[:] = b.final.x[-1:]
         b.last.quantise()
@@ -206,123 +203,9 @@ class FastPath:
         last: F32 = out[0]
         return last
 
-    def buffers(self, T: int) -> "Buffers":
+    def buffers(self, T: int) -> Buffers:
         """Those for T tokens; of all but single tokens, the last are kept."""
         if T not in self._buffers:
             self._buffers = {count: kept for count, kept in self._buffers.items() if count == 1 or T == 1}
-            self._buffers[T] = Buffers(self, T)
+            self._buffers[T] = Buffers(self.model.config, self.layers, self.output, T)
         return self._buffers[T]
-
-
-class Product:
-    """Weights that meet the same activations, one matrix after the other in the output's columns."""
-
-    def __init__(self, *weights: Weight, columns_each: int = 0, rests: Sequence[Weight] = ()) -> None:
-        """columns_each: how many columns each has in the output; 0: its own.
-
-        rests  those of the weights that meet what rounding left of the activations, too
-        """
-        self.weights = weights  # keeps what the addresses lead to
-        self.kinds = 0
-        jobs, column = [], 0
-        for weight in weights:
-            fmt = weight.format
-            place, width = weight.raw.ctypes.data, weight.raw.shape[1]
-            blocks = weight.columns // fmt.block
-            finer = any(weight is one for one in rests)
-            jobs.append(kernels.job(fmt.name, fmt.ggml_id, place, width, weight.rows, blocks, column, rests=finer))
-            column += columns_each or weight.rows
-            if fmt.name not in FLOATS:
-                self.kinds |= kernels.BY_256 if fmt.block == 256 else kernels.BY_32
-        self.jobs = np.array(jobs, np.int64)
-        self.width, self.rests = column, bool(rests)
-
-
-class Steps:
-    """What one layer multiplies with, as the kernels want it."""
-
-    def __init__(self, layer: Layer) -> None:
-        self.attn_norm, self.ffn_norm = _padded(layer.attn_norm), _padded(layer.ffn_norm)
-        self.qkv, self.bias = Product(layer.q, layer.k, layer.v, rests=[layer.v]), layer.qkv_bias
-        self.attn_out = Product(layer.attn_out)
-        self.gate_up = Product(layer.gate, layer.up, columns_each=_up(layer.gate.rows))
-        self.down = Product(layer.down)
-
-
-class Rows:
-    """Activations that a product reads: x (T, columns, continued with zeros) float32, and the same as integers.
-
-    rest  of what rounding left of them, where a product wants that, too
-    """
-
-    def __init__(self, T: int, columns: int, kinds: int, *, rests: bool = False) -> None:
-        tokens = int(kernels.padded(T))
-        few, many = (columns // 32 if kinds & kernels.BY_32 else 0), (columns // 256 if kinds & kernels.BY_256 else 0)
-        self.T, self.columns, self.kinds = T, columns, kinds
-        self.x = np.zeros((T, _up(columns)), np.float32)
-        self.q32, self.scale32 = np.zeros((few, tokens, 32), np.int8), np.zeros((few, tokens), np.float32)
-        self.sums32 = np.zeros((few, tokens), np.int32)
-        self.q256, self.scale256 = np.zeros((many, tokens, 256), np.int8), np.zeros((many, tokens), np.float32)
-        self.sums16, self.sums256 = np.zeros((many, tokens, 16), np.int16), np.zeros((many, tokens, 8), np.int16)
-        parts = (
-            self.x, self.q32, self.scale32, self.sums32, self.q256, self.scale256, self.sums16, self.sums256
-        )  # fmt: skip
-        self.rest = Rows(T, columns, kinds) if rests and kinds else None
-        self.addresses = np.array([[part.ctypes.data for part in parts]], np.int64)
-        if self.rest is not None:
-            self.addresses = np.concatenate([self.addresses, self.rest.addresses])
-        self.address, self.pitch = self.x.ctypes.data, self.x.strides[0]
-
-    def quantise(self) -> None:
-        """The integers of what x holds, in the blocks that the weights of the next product want."""
-        if self.kinds:
-            kernels.quantise(self.address, self.pitch, self.T, self.columns, self.kinds, self.addresses)
-
-
-class Buffers:
-    """The arrays of a forward pass of T tokens."""
-
-    def __init__(self, path: FastPath, T: int) -> None:
-        c, width = path.model.config, path.keys.shape[3]
-
-        def rows(columns: int, *products: Product, count: int = T) -> Rows:
-            kinds = 0
-            for product in products:
-                kinds |= product.kinds
-            return Rows(count, columns, kinds, rests=any(product.rests for product in products))
-
-        layers = path.layers
-        self.x, self.delta = (np.zeros((T, _up(c.hidden)), np.float32) for _ in range(2))
-        self.x_address, self.delta_address = self.x.ctypes.data, self.delta.ctypes.data
-        self.attn_normed = rows(c.hidden, *(layer.qkv for layer in layers))
-        self.ffn_normed = rows(c.hidden, *(layer.gate_up for layer in layers))
-        self.qkv = np.zeros((T, c.q_width + 2 * c.kv_width), np.float32)
-        self.q, self.k = (np.zeros((T, heads, width), np.float32) for heads in (c.heads, c.kv_heads))
-        self.wide = np.zeros((T, c.heads, width if width != c.head_dim else 0), np.float32)
-        self.q_address, self.wide_address = self.q.ctypes.data, self.wide.ctypes.data
-        self.mixed = rows(c.q_width, *(layer.attn_out for layer in layers))
-        self.gate_up = np.zeros((T, 2 * _up(c.ffn)), np.float32)
-        self.gate_up_address = self.gate_up.ctypes.data
-        self.activated = rows(c.ffn, *(layer.down for layer in layers))
-        self.final = rows(c.hidden)
-        self.last = rows(c.hidden, path.output, count=1)
-
-
-def _up(count: int) -> int:
-    """The next multiple of the lanes of a vector."""
-    return (count + kernels.LANES - 1) // kernels.LANES * kernels.LANES
-
-
-class Placed(np.ndarray[Any, np.dtype[np.float32]]):
-    """A vector that keeps its address: numpy takes microseconds to tell it, as long as a small kernel runs."""
-
-    address: int
-
-
-def _padded(values: F32) -> Placed:
-    """The values, continued with zeros to whole vectors."""
-    result = np.zeros(_up(len(values)), np.float32)
-    result[: len(values)] = values
-    placed = result.view(Placed)
-    placed.address = result.ctypes.data
-    return placed

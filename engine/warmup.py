@@ -5,7 +5,7 @@ from pathlib import Path
 
 from numba import types
 
-from engine.kernels import formats, prepared, steps
+from engine.kernels import formats, heads, prepared, steps
 from engine.model import Model
 from engine.variants import chosen
 
@@ -17,8 +17,8 @@ STEPS: dict[str, tuple[object, ...]] = {
     "quantise": (_I, _I, _I, _I, _I, _TABLE),
     "add_norm": (_I,) * 7,
     "swiglu": (_I,) * 7,
-    "rotate": (_ROWS, _I, _I, _I, _HEADS, _HEADS, _HEADS, _HEADS, _I, _ROWS, _ROWS, _FLAG),
-    "attend": (_I,) * 13,
+    "rotate": (_ROWS, _I, _I, _I, _HEADS, _HEADS, *(_I,) * 6, _ROWS, _ROWS, _FLAG),
+    "attend": (_I,) * 17,
 }
 """The steps of engine.kernels, and the types that engine.fast calls them with."""
 
@@ -32,14 +32,17 @@ def formats_of(model: Model) -> set[str]:
     return names
 
 
-def compile_kernels(names: Iterable[str], tell: Callable[[str], None]) -> int:
+def compile_kernels(names: Iterable[str], tell: Callable[[str], None], caches: Iterable[str] = ("float32",)) -> int:
     """Compile the steps and the product kernels of some formats, unless they are found on disk; how many were not.
 
-    tell  called with one line before the first that has to be compiled
+    tell    called with one line before the first that has to be compiled
+    caches  kinds of cache, whose kernels are wanted too
     """
     wanted: dict[str, Callable[[], object]] = {step: _step(step) for step in STEPS}
     for name in sorted(names):
-        wanted |= {kernel: _product(kernel) for kernel in formats.kernels_of(name)}
+        wanted |= {kernel: _addressed(kernel) for kernel in formats.kernels_of(name)}
+    for name in caches:
+        wanted |= {kernel: _addressed(kernel) for kernel in formats.kernels_of_cache(name)}
     missing = [kernel for kernel in wanted if not is_kept(kernel)]
     if missing:
         tell(f"compiling {len(missing)} kernels for {chosen()}, once: the next start finds them")
@@ -49,10 +52,11 @@ def compile_kernels(names: Iterable[str], tell: Callable[[str], None]) -> int:
 
 
 def _step(name: str) -> Callable[[], object]:
-    return lambda: getattr(steps, name).compile(STEPS[name])  # the compiled one, whatever stands in its place
+    home = heads if name in ("rotate", "attend") else steps
+    return lambda: getattr(home, name).compile(STEPS[name])  # the compiled one, whatever stands in its place
 
 
-def _product(kernel: str) -> Callable[[], object]:
+def _addressed(kernel: str) -> Callable[[], object]:
     return lambda: formats.address(kernel)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from engine import aprt, fast, trace_folder
+from engine import aprt, buffers, fast, trace_folder
 from engine.errors import EngineError
 from engine.gguf import read_gguf
 from falsifiers.subject import (
@@ -246,7 +246,7 @@ def lm_head_of_the_first_position() -> Iterator[None]:
     """The logits are those of the prompt's first token."""
     logits = fast.FastPath.logits
 
-    def first(self: fast.FastPath, b: fast.Buffers) -> Any:
+    def first(self: fast.FastPath, b: buffers.Buffers) -> Any:
         b.final.x[-1] = b.final.x[0]
         return logits(self, b)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from engine import kernels
-from engine.fast import Product
+from engine.buffers import Product
 from engine.kernels import FORMAT, QUANTISED, ROWS, STRIDE, WEIGHTS
 from engine.model import Weight
 from engine.numerics import cos_sin

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from engine import kernels
-from engine.fast import Buffers, FastPath, Rows
+from engine.buffers import Buffers, Rows
+from engine.fast import FastPath
 from falsifiers.integer_model import lanes_sum
 from pv.trial import patched
 

@@ -17,9 +17,11 @@ import numpy as np
 
 from engine import cells
 from engine import determinism as matrix
+from engine.buffers import Buffers
 from engine.cells import CHUNKS, DECODE, FRESH, MODES, PREFILL, STARTS, THREADS, Cell
-from engine.fast import Buffers, FastPath
+from engine.fast import FastPath
 from engine.variants import GENERIC, VARIANTS, available, chosen
+from falsifiers import on_arrays
 from falsifiers.defects import eight_lanes, norms_replaced, rotations_rounded_twice
 from falsifiers.subject import LAYER_STAGES, InProcess, Installed, apr, run_apr, subjects, tensor
 from pv.trial import Trial, mutant, patched
@@ -131,7 +133,7 @@ def first_chunk_is_treated_apart() -> Iterator[None]:
         if scores is not None:
             scores[:] = own
         if self.position == 0:
-            values = np.repeat(self.values[layer, :, :T, : c.head_dim], c.heads // c.kv_heads, axis=0)
+            values = np.repeat(on_arrays.cached(self, layer)[1][:, :T], c.heads // c.kv_heads, axis=0)
             raised = np.exp(own[0] - own[0].max(axis=2, keepdims=True))
             mixed = np.einsum("ths,hsd->thd", raised, values) / raised.sum(axis=2)[..., None]
             b.mixed.x[:, : c.q_width] = mixed.reshape(T, -1)
@@ -147,7 +149,7 @@ def slot_is_left_from_the_last_prompt() -> Iterator[None]:
     rotate = FastPath.rotate
 
     def lazy(self: FastPath, b: Buffers, layer: int) -> None:
-        slot = self.keys[layer, :, self.position]
+        slot = on_arrays.key_slot(self, layer, self.position)
         left = slot.copy()
         rotate(self, b, layer)
         if left.any():

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from engine import fast, kernels, numerics, paths, reference
+from engine.buffers import Buffers, Rows
 from engine.errors import EngineError
-from engine.fast import Buffers, FastPath, Rows
+from engine.fast import FastPath
 from engine.paths import open_path
 from engine.stages import ORDER
 from engine.trace_folder import read_manifest
+from falsifiers import on_arrays
 from falsifiers.defects import norms_replaced
 from falsifiers.subject import (
     ALL_STAGES,
@@ -131,9 +133,7 @@ def a_token_sees_the_next() -> Iterator[None]:
         attend(self, b, layer, scores)
         c, past = self.model.config, self.position
         group = c.heads // c.kv_heads
-        keys, values = (
-            np.repeat(cache[layer, :, :, : c.head_dim], group, axis=0) for cache in (self.keys, self.values)
-        )
+        keys, values = (np.repeat(cache, group, axis=0) for cache in on_arrays.cached(self, layer))
         for t in range(len(b.x) - 1):
             seen = past + t + 2
             products = np.einsum("hd,hsd->hs", b.q[t, :, : c.head_dim], keys[:, :seen]) * self.scale
@@ -354,7 +354,7 @@ def cache_forgets_the_last_key() -> Iterator[None]:
 
     def forgetful(self: FastPath, b: Buffers, layer: int, scores: Any) -> None:
         if self.position:
-            self.keys[layer, :, self.position - 1] = 0
+            on_arrays.key_slot(self, layer, self.position - 1)[:] = 0
         attend(self, b, layer, scores)
 
     with patched(FastPath, "attend", forgetful):

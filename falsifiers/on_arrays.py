@@ -3,10 +3,12 @@
 import ctypes
 from typing import Any
 
+import numba
 import numpy as np
 
 from engine import kernels
-from engine.fast import Product, Rows
+from engine.buffers import Product, Rows
+from engine.fast import FastPath
 from engine.model import Weight
 
 LANES = kernels.LANES
@@ -52,15 +54,47 @@ def norm(x: Any, gain: Any, eps: float) -> Any:
 
 
 def attend(q: Any, keys: Any, values: Any, past: int, scale: float) -> tuple[Any, Any, Any]:
-    """Attention of q (T, heads, d) over keys and values (kv_heads, capacity, d): mixed, scores and weights."""
+    """Attention of q (T, heads, d) over keys and values (kv_heads, capacity, d): mixed, scores and weights.
+
+    Keys and values in float16 or float32: that is the kind of the cache.
+    """
     T, heads, d = q.shape
-    q, keys, values, factor = _padded(q), _padded(keys), _padded(values), np.array([scale], np.float32)
+    capacity, kind = keys.shape[1], keys.dtype
+    q, blocks, planes, factor = _padded(q), in_blocks(keys), in_planes(values), np.array([scale], np.float32)
     out, scores = np.empty_like(q), np.empty((2, T, heads, past + T), np.float32)
+    _, score, mix = map(kernels.address, kernels.kernels_of_cache(kind.name))
     kernels.attend(
-        address(q), address(keys), address(values), heads, heads // len(keys), past, T, q.shape[2] // LANES,
-        keys.shape[1], address(factor), address(scores[0]), address(scores[1]), address(out),
+        score, mix, address(q), address(blocks), address(planes), heads, heads // len(keys), past, T,
+        q.shape[2] // LANES, capacity, kind.itemsize, address(factor), address(scores[0]), address(scores[1]),
+        address(out), numba.get_num_threads(),
     )  # fmt: skip
     return out[..., :d], scores[0], scores[1]
+
+
+def in_blocks(keys: Any) -> Any:
+    """Keys (kv_heads, capacity, d) as a cache holds them: (kv_heads, blocks, width, 16), filled up with NaN behind."""
+    heads, capacity, _ = keys.shape
+    wide = np.pad(_padded(keys), [(0, 0), (0, -capacity % LANES), (0, 0)], constant_values=np.nan)
+    return np.ascontiguousarray(wide.reshape(heads, -1, LANES, wide.shape[2]).swapaxes(2, 3))
+
+
+def in_planes(values: Any) -> Any:
+    """Values (kv_heads, capacity, d) as a cache holds them: (kv_heads, width / 16, capacity, 16)."""
+    wide = _padded(values)
+    return np.ascontiguousarray(wide.reshape(*wide.shape[:2], -1, LANES).swapaxes(1, 2))
+
+
+def cached(path: FastPath, layer: int) -> tuple[Any, Any]:
+    """Copies of a layer's keys and values, each (kv_heads, capacity, head_dim) float32."""
+    d, capacity, (keys, values) = path.model.config.head_dim, path.capacity, (path.keys[layer], path.values[layer])
+    keys = keys.swapaxes(2, 3).reshape(len(keys), -1, keys.shape[2])[:, :capacity, :d]
+    values = values.swapaxes(1, 2).reshape(len(values), capacity, -1)[..., :d]
+    return keys.astype(np.float32), values.astype(np.float32)
+
+
+def key_slot(path: FastPath, layer: int, position: int) -> Any:
+    """The keys of a position where they lie in the cache: (kv_heads, width), a view."""
+    return path.keys[layer, :, position // LANES, :, position % LANES]
 
 
 def exp(x: Any) -> Any:
@@ -84,4 +118,4 @@ def memory(place: int, shape: tuple[int, ...], kind: Any) -> Any:
 def _padded(array: Any) -> Any:
     """The array with its last axis continued by zeros to whole vectors."""
     extra = -array.shape[-1] % LANES
-    return np.ascontiguousarray(np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, extra)]).astype(np.float32))
+    return np.ascontiguousarray(np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, extra)]))

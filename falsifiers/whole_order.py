@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from engine.fast import Buffers, FastPath
+from engine.buffers import Buffers
+from engine.fast import FastPath
 from engine.gguf import read_gguf
 from engine.model import read_model
 from engine.trace_folder import read_manifest
-from falsifiers import canonical_order, integer_forward, integer_steps
+from falsifiers import canonical_order, integer_forward, integer_steps, on_arrays
 from falsifiers.defects import rotations_rounded_twice
 from falsifiers.integer_model import fma, lanes_sum, unpack
 from falsifiers.subject import Installed, apr, observe_origin, subjects, tensor
@@ -93,7 +94,7 @@ def values_are_mixed_before_the_division() -> Iterator[None]:
         for t, h in np.ndindex(T, c.heads):
             seen = self.position + t + 1
             raised = integer_steps.exp(own[0, t, h, :seen] - own[0, t, h, :seen].max())
-            values = self.values[layer, h // (c.heads // c.kv_heads), :seen, : c.head_dim]
+            values = on_arrays.cached(self, layer)[1][h // (c.heads // c.kv_heads), :seen]
             mixed, total = np.zeros(c.head_dim, np.float32), np.zeros(16, np.float32)
             for s in range(seen):
                 mixed = fma(np.full_like(mixed, raised[s]), values[s], mixed)

@@ -3,6 +3,9 @@
 from engine.kernels import prepared
 
 with prepared.cache():
+    from engine.kernels.attention import SIZES
+    from engine.kernels.formats import address, kernels_of_cache
+    from engine.kernels.heads import attend, rotate
     from engine.kernels.steps import (
         BLOCKS,
         BY_32,
@@ -25,13 +28,11 @@ with prepared.cache():
         WEIGHTS,
         X,
         add_norm,
-        attend,
         exponentials,
         job,
         padded,
         products,
         quantise,
-        rotate,
         swiglu,
     )
 
@@ -50,6 +51,7 @@ __all__ = [
     "ROWS",
     "SCALE32",
     "SCALE256",
+    "SIZES",
     "STRIDE",
     "SUMS16",
     "SUMS32",
@@ -57,9 +59,11 @@ __all__ = [
     "WEIGHTS",
     "X",
     "add_norm",
+    "address",
     "attend",
     "exponentials",
     "job",
+    "kernels_of_cache",
     "padded",
     "products",
     "quantise",

@@ -1,4 +1,4 @@
-"""The product kernels as functions with an address, each compiled when a model first has its format.
+"""The kernels of products and of the cache as functions with an address, each compiled when its format is first met.
 
 One by one and by name, since numba's cache on disk tells the functions of a file apart by their names.
 """
@@ -10,6 +10,7 @@ from typing import Any
 from numba import cfunc, types
 
 from engine.kernels import prepared
+from engine.kernels.attention import KEEPS, MIXES, SCORES
 from engine.kernels.dots import DOTS
 from engine.kernels.floats import TILES as FLOATS
 from engine.kernels.tiles import TILES
@@ -33,6 +34,12 @@ TILE_Q6_K = TILES["Q6_K"]
 FLOAT_F32 = FLOATS["F32"]
 FLOAT_F16 = FLOATS["F16"]
 FLOAT_BF16 = FLOATS["BF16"]
+SCORES_FLOAT32 = SCORES["float32"]
+SCORES_FLOAT16 = SCORES["float16"]
+MIX_FLOAT32 = MIXES["float32"]
+MIX_FLOAT16 = MIXES["float16"]
+KEEP_FLOAT32 = KEEPS["float32"]
+KEEP_FLOAT16 = KEEPS["float16"]
 
 
 def dot_q4_0(weights, stride, rows, blocks, q, scale, sums, out):
@@ -111,11 +118,40 @@ def float_bf16(weights, stride, last, columns, x, pitch, newest, out):
     FLOAT_BF16(weights, stride, last, columns, x, pitch, newest, out)
 
 
+def scores_float32(count, queries, keys, blocks, lines, scale, scores, pitch):
+    SCORES_FLOAT32(count, queries, keys, blocks, lines, scale, scores, pitch)
+
+
+def scores_float16(count, queries, keys, blocks, lines, scale, scores, pitch):
+    SCORES_FLOAT16(count, queries, keys, blocks, lines, scale, scores, pitch)
+
+
+def mix_float32(count, weights, pitch, values, plane, keys, lines, outs, skip):
+    MIX_FLOAT32(count, weights, pitch, values, plane, keys, lines, outs, skip)
+
+
+def mix_float16(count, weights, pitch, values, plane, keys, lines, outs, skip):
+    MIX_FLOAT16(count, weights, pitch, values, plane, keys, lines, outs, skip)
+
+
+def keep_float32(key, value, lines, column, row, plane):
+    KEEP_FLOAT32(key, value, lines, column, row, plane)
+
+
+def keep_float16(key, value, lines, column, row, plane):
+    KEEP_FLOAT16(key, value, lines, column, row, plane)
+
+
 def kernels_of(name: str) -> tuple[str, ...]:
     """The kernels of a format by name: for single tokens and for many; of floats, one for both."""
     if name in FLOATS:
         return (f"float_{name.lower()}",)
     return (f"dot_{name.lower()}", f"tile_{name.lower()}")
+
+
+def kernels_of_cache(kind: str) -> tuple[str, str, str]:
+    """The kernels of a kind of cache by name: what fills it, what reads keys, what reads values."""
+    return f"keep_{kind}", f"scores_{kind}", f"mix_{kind}"
 
 
 @functools.cache

@@ -14,18 +14,14 @@ from engine.kernels.simd import (
     I32,
     Builder,
     Value,
-    at,
     broadcast,
     counting,
     fma,
-    folded,
     halves,
     intrinsic_of,
     kernel,
     load,
     number,
-    pick,
-    smaller,
     splat,
     store,
     times,
@@ -203,101 +199,3 @@ def rest_row(b: Builder, x: Value, q: Value, scale: Value, lines: Value, out: Va
         place = times(b, line, LINE)
         codes = b.sitofp(load(b, q, vector(I8, LANES), times(b, line, LANES)), FLOATS)
         store(b, fma(b, codes, step, load(b, x, FLOATS, place)), out, place)
-
-
-# ---------------------------------------------------------------- attention of one query
-
-
-def dots8(b: Builder, query: Value, keys: Value, stride: int | Value, last: Value, lines: Value) -> Value:
-    """Products of a query with 8 keys (8 float32); keys beyond the last are computed as the last again."""
-    rows = []
-    for i in range(8):
-        rows.append(at(b, keys, b.mul(smaller(b, last, number(i)), stride)))
-    sums = [variable(b, splat(FLOATS, 0.0)) for _ in range(8)]
-    with counting(b, lines) as line:
-        offset = times(b, line, LINE)
-        entries = load(b, query, FLOATS, offset)
-        for row, place in zip(rows, sums, strict=True):
-            b.store(fma(b, entries, load(b, row, FLOATS, offset), b.load(place)), place)
-    # bits 3, 2, 1 of a lane become the key's number; then neighbours are added
-    order = [0, 4, 2, 6, 1, 5, 3, 7]
-    joined = folded(b, [b.load(sums[i]) for i in order], (8, 4, 2), "fadd")
-    return b.fadd(pick(b, joined, range(0, 16, 2)), pick(b, joined, range(1, 16, 2)))
-
-
-@kernel
-def attend_row(
-    b: Builder, query: Value, keys: Value, values: Value, seen: Value, lines: Value, scale: Value, scores: Value,
-    weights: Value, out: Value,
-) -> None:  # fmt: skip
-    """Attention of one query over the first `seen` keys of a head; rows of keys and values are `lines` vectors long.
-
-    scale    address of one float32
-    scores   of `seen` float32 and room for 16 more, written: scaled products
-    weights  likewise: e^(score - largest), over their sum in 16 lanes and the fixed tree
-    out      of a row, written: values times weights, one fused multiply-add each, in the order of the keys
-    """
-    stride = times(b, lines, LINE)
-    factor = broadcast(b, load(b, scale, F32), 8)
-    eights = b.sdiv(b.add(seen, number(7)), number(8))
-    with counting(b, eights) as eight:
-        first = times(b, eight, 8)
-        last = b.sub(b.sub(seen, first), number(1))
-        products = dots8(b, query, at(b, keys, b.mul(first, stride)), stride, last, lines)
-        store(b, b.fmul(products, factor), scores, times(b, first, 4))
-    lowest = splat(FLOATS, float("-inf"))
-    store(b, lowest, scores, times(b, seen, 4))
-    sixteens = b.sdiv(b.add(seen, number(15)), number(16))
-    highest = variable(b, lowest)
-    with counting(b, sixteens) as sixteen:
-        b.store(_larger(b, load(b, scores, FLOATS, times(b, sixteen, LINE)), b.load(highest)), highest)
-    lanes = b.load(highest)
-    while lanes.type.count > 1:
-        lanes = _larger(b, *halves(b, lanes))
-    largest = broadcast(b, b.extract_element(lanes, I32(0)), LANES)
-    sums = variable(b, splat(FLOATS, 0.0))
-    with counting(b, sixteens) as sixteen:
-        place = times(b, sixteen, LINE)
-        raised = exponential(b, b.fsub(load(b, scores, FLOATS, place), largest))
-        store(b, raised, weights, place)
-        b.store(b.fadd(b.load(sums), raised), sums)
-    total = broadcast(b, tree(b, b.load(sums)), LANES)
-    with counting(b, sixteens) as sixteen:
-        place = times(b, sixteen, LINE)
-        store(b, b.fdiv(load(b, weights, FLOATS, place), total), weights, place)
-    groups = b.sdiv(lines, number(4))
-    with counting(b, groups) as group:
-        _mix(b, values, stride, seen, weights, out, times(b, group, 4 * LINE), 4)
-    done = times(b, groups, 4)
-    with counting(b, b.sub(lines, done)) as line:
-        _mix(b, values, stride, seen, weights, out, times(b, b.add(done, line), LINE), 1)
-
-
-def _mix(
-    b: Builder, values: Value, stride: Value, seen: Value, weights: Value, out: Value, offset: Value, lines: int
-) -> None:
-    """Some vectors of the values, weighted and summed in the order of the keys."""
-    sums = [variable(b, splat(FLOATS, 0.0)) for _ in range(lines)]
-    with counting(b, seen) as s:
-        weight = broadcast(b, load(b, weights, F32, times(b, s, 4)), LANES)
-        row = at(b, at(b, values, offset), b.mul(s, stride))
-        for i, place in enumerate(sums):
-            b.store(fma(b, weight, load(b, row, FLOATS, LINE * i), b.load(place)), place)
-    for i, place in enumerate(sums):
-        store(b, b.load(place), out, at(b, offset, LINE * i))
-
-
-def _larger(b: Builder, x: Value, y: Value) -> Value:
-    """The larger of two, lane by lane; y where x is no number."""
-    return b.select(b.fcmp_ordered(">", x, y), x, y)
-
-
-@kernel
-def continued(b: Builder, source: Value, seen: Value, count: Value, filling: Value, out: Value) -> None:
-    """out (count,) float32 = the first `seen` of source, then the float32 at the address `filling`."""
-    rest = load(b, filling, F32)
-    with counting(b, count) as i:
-        place = times(b, i, 4)
-        inside = b.icmp_signed("<", i, seen)
-        value = load(b, source, F32, b.select(inside, place, number(0)))
-        store(b, b.select(inside, value, rest), out, place)

@@ -262,6 +262,34 @@ def half(b: Builder, bits: Value) -> Value:
     return b.bitcast(b.or_(value, sign), single)
 
 
+def halved(b: Builder, values: Value) -> Value:
+    """float16 bits (n int16) of n float32: the nearest, ties to even; infinity beyond the largest; a NaN stays one.
+
+    The way back from `half`, and by integer operations for the same reason.
+    """
+    n = values.type.count
+    single, wide, narrow = values.type, vector(I32, n), vector(I16, n)
+    if chosen() != GENERIC:
+        return b.bitcast(b.fptrunc(values, vector(ir.HalfType(), n)), narrow)
+
+    def constant(value: int) -> Value:
+        return splat(wide, value)
+
+    bits = b.bitcast(values, wide)
+    sign = b.and_(b.lshr(bits, constant(16)), constant(0x8000))
+    size = b.and_(bits, constant(0x7FFFFFFF))
+    odd = b.and_(b.lshr(size, constant(13)), constant(1))
+    normal = b.lshr(b.add(size, b.add(odd, constant(0xFFF - (112 << 23)))), constant(13))
+    # below 2^-14 float16 has steps of 2^-24, as float32 has from 0.5 to 1: the sum rounds
+    coarse = b.fadd(b.bitcast(size, single), splat(single, 0.5))
+    subnormal = b.sub(b.bitcast(coarse, wide), constant(0x3F000000))
+    value = b.select(b.icmp_signed("<", size, constant(0x38800000)), subnormal, normal)
+    value = b.select(b.icmp_signed(">=", size, constant(0x47800000)), constant(0x7C00), value)
+    payload = b.or_(constant(0x7E00), b.and_(b.lshr(size, constant(13)), constant(0x3FF)))
+    value = b.select(b.icmp_signed(">", size, constant(0x7F800000)), payload, value)
+    return b.trunc(b.or_(value, sign), narrow)
+
+
 def _neighbours(b: Builder, values: Value) -> Value:
     """Sums of two neighbouring elements."""
     return b.add(*(pick(b, values, range(first, values.type.count, 2)) for first in (0, 1)))

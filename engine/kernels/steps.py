@@ -4,17 +4,14 @@ Nothing here checks a bound: whoever calls has checked every shape against the f
 """
 
 import numpy as np
-from numba import njit, prange, types
-from numba.extending import intrinsic
+from numba import njit, prange
 
 from engine.kernels import blocks, rows, tiles
 from engine.kernels.formats import address, kernels_of
 from engine.kernels.simd import calling
 
-norm_row, add_row, swiglu_row, attend_row = rows.norm_row, rows.add_row, rows.swiglu_row, rows.attend_row
-exp16 = rows.exp16
+norm_row, add_row, swiglu_row, exp16 = rows.norm_row, rows.add_row, rows.swiglu_row, rows.exp16
 quantise_32, quantise_256, rest_row = rows.quantise_32, rows.quantise_256, rows.rest_row
-rows_continued = rows.continued
 QUANTISED = {layout.code: layout for layout in blocks.LAYOUTS}
 """The quantised formats by ggml's number; the others are F32, F16 and BF16."""
 SCRATCH = tiles.SCRATCH
@@ -30,16 +27,6 @@ LANES = rows.LANES
 
 
 call_dot, call_tile, call_floats = calling(8), calling(10), calling(8)
-
-
-@intrinsic
-def fma(typingctx, a, b, c):
-    """a * b + c in float32 with one rounding (IEEE 754 fusedMultiplyAdd)."""
-
-    def codegen(context, builder, signature, args):
-        return builder.fma(*args)
-
-    return types.float32(types.float32, types.float32, types.float32), codegen
 
 
 def job(
@@ -241,66 +228,6 @@ def swiglu(gate, up, pitch, width, T, silu, out):
         lines = min(4096, width - start) // 64
         to = t * width + start
         swiglu_row(gate + t * pitch + start, up + t * pitch + start, lines, silu + to if silu else 0, out + to)
-
-
-@njit(cache=True, parallel=True)
-def attend(q, keys, values, heads, group, past, T, lines, capacity, scale, scores, weights, out):
-    """Causal attention, one task per token and head.
-
-    q, out          addresses of (T, heads, 16 * lines) float32, out written
-    keys, values    addresses of (kv_heads, capacity, 16 * lines) float32; `group` heads share one
-    scores, weights addresses of (T, heads, past + T) float32, written, or 0: nobody wants them
-    scale           address of one float32
-    """
-    S = past + T
-    row = 64 * lines
-    for task in prange(T * heads):
-        t, h = task // heads, task % heads
-        seen = past + t + 1
-        own = np.empty((2, S + 16), np.float32)
-        kv = (h // group) * capacity * row
-        attend_row(
-            q + task * row, keys + kv, values + kv, seen, lines, scale, own.ctypes.data, own[1].ctypes.data,
-            out + task * row,
-        )  # fmt: skip
-        if scores != 0:
-            copy_scores(own, seen, S, scores + task * S * 4, weights + task * S * 4)
-
-
-@njit(cache=True)
-def copy_scores(own, seen, count, scores, weights):
-    filling = np.array([-np.inf, 0.0], np.float32)
-    rows_continued(own.ctypes.data, seen, count, filling.ctypes.data, scores)
-    rows_continued(own[1].ctypes.data, seen, count, filling.ctypes.data + 4, weights)
-
-
-@njit(cache=True)
-def rotate(qkv, heads, kv_heads, head_dim, q, k, keys, values, past, cosine, sine, adjacent):
-    """Rotary positions on queries and keys; keys and values into the cache.
-
-    qkv           (T, (heads + 2 kv_heads) head_dim) float32
-    q, k          (T, heads or kv_heads, >= head_dim) float32, written
-    keys, values  (kv_heads, capacity, >= head_dim) float32, written from row `past`
-    cosine, sine  (T, half) float32, rows for the positions of the T tokens
-    adjacent      pairs are (2i, 2i + 1); else (i, i + half); entries past 2 * half are copied
-    """
-    T, half_dim = qkv.shape[0], cosine.shape[1]
-    for t in range(T):
-        for h in range(heads + kv_heads):
-            to = q[t, h] if h < heads else k[t, h - heads]
-            start = h * head_dim
-            for i in range(half_dim):
-                first, second = (2 * i, 2 * i + 1) if adjacent else (i, i + half_dim)
-                a, b, c, s = qkv[t, start + first], qkv[t, start + second], cosine[t, i], sine[t, i]
-                to[first] = fma(a, c, -(b * s))
-                to[second] = fma(a, s, b * c)
-            for i in range(2 * half_dim, head_dim):
-                to[i] = qkv[t, start + i]
-        for h in range(kv_heads):
-            start = (heads + kv_heads + h) * head_dim
-            for i in range(head_dim):
-                keys[h, past + t, i] = k[t, h, i]
-                values[h, past + t, i] = qkv[t, start + i]
 
 
 @njit(cache=True)

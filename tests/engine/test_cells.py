@@ -15,6 +15,7 @@ from engine.cells import CHUNKS, DECODE, FRESH, LOGITS, MODES, PREFILL, STARTS, 
 from engine.fast import FastPath
 from engine.registry import locate
 from engine.variants import VARIANTS, available, chosen
+from falsifiers import on_arrays
 from falsifiers.synthetic import random_model
 
 f32 = np.float32
@@ -207,7 +208,7 @@ def test_warm_arrays_hold_another_longer_prompt_before_each_run(model, monkeypat
 
     def watched(self, tokens, tap):
         if list(tokens) == TOKENS:
-            held.append([bool(self.keys[0, 0, slot].any()) for slot in range(self.capacity)])
+            held.append([bool(on_arrays.key_slot(self, 0, slot).any()) for slot in range(self.capacity)])
         return through(self, tokens, tap)
 
     monkeypatch.setattr(FastPath, "__init__", counted)
@@ -221,10 +222,11 @@ def test_a_slot_that_is_left_shows_in_warm_cells_alone(model, monkeypatch):
     rotate = FastPath.rotate
 
     def lazy(self, b, layer):
-        left = self.keys[layer, :, self.position].copy()
+        slot = on_arrays.key_slot(self, layer, self.position)
+        left = slot.copy()
         rotate(self, b, layer)
         if left.any():
-            self.keys[layer, :, self.position] = left
+            slot[:] = left
 
     plain = one(model).stages
     monkeypatch.setattr(FastPath, "rotate", lazy)

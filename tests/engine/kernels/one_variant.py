@@ -32,6 +32,7 @@ def measured():
         **{name: _forward(name) for name in MODELS},
         "products": _products(),
         "activations": _activations(),
+        "attention": _attention(),
         "exponentials": _digest(on_arrays.exp(np.linspace(-90, 90, 100_000, dtype=f32))),
         "halves": _halves(),
         "wrong": [label for name in QUANTISED for label in wrong_extremes(name)],
@@ -64,6 +65,22 @@ def _activations():
             q, scale, sums = on_arrays.quantised(x, block)
             scale[np.isnan(scale)] = np.nan  # whatever its payload
             for part in (q, scale, *sums.values()):
+                found.update(part.tobytes())
+    return found.hexdigest()
+
+
+def _attention():
+    rng, found = np.random.default_rng(4), sha256()
+    for T, past, heads, kv_heads, head_dim in (
+        (1, 0, 4, 2, 16),
+        (1, 500, 9, 3, 64),
+        (7, 140, 9, 3, 40),
+        (2, 30, 3, 3, 80),
+    ):
+        q = rng.standard_normal((T, heads, head_dim)).astype(f32)
+        for kind in ("float32", "float16"):
+            keys, values = rng.standard_normal((2, kv_heads, past + T, head_dim)).astype(kind)
+            for part in on_arrays.attend(q, keys, values, past, 0.2):
                 found.update(part.tobytes())
     return found.hexdigest()
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import kernels
-from falsifiers import integer_model, on_arrays
+from engine.kernels import heads as heads_module
+from falsifiers import integer_model, integer_steps, on_arrays
 from tests.engine.kernels.cases import SEEDS, Guarded, f32, same_bits
 
 # ---------------------------------------------------------------- rotary positions
@@ -29,16 +30,17 @@ from tests.engine.kernels.cases import SEEDS, Guarded, f32, same_bits
 def test_rotation_turns_pairs_keeps_lengths_and_copies_the_rest(seed, T, group, kv_heads, half, rest, past, adjacent):
     rng = np.random.default_rng(seed)
     heads, head_dim = group * kv_heads, 2 * half + rest
-    width, capacity = head_dim + 5, past + T + 2
+    width, capacity = -(-head_dim // 16) * 16, past + T + 2
     qkv = rng.standard_normal((T, heads + 2 * kv_heads, head_dim)).astype(f32)
     angle = rng.uniform(0, 100, (T, half))
     cosine, sine = np.cos(angle).astype(f32), np.sin(angle).astype(f32)
-    q, k = Guarded((T, heads, width), f32, 1), Guarded((T, kv_heads, width), f32, 1)
-    keys, values = (Guarded((kv_heads, capacity, width), f32, 1) for _ in range(2))
-    untouched = keys.array.copy()
+    q, k = Guarded((T, heads, width), f32, 1), Guarded((T, kv_heads, width), f32, 0)
+    keys = Guarded((kv_heads, -(-capacity // 16), width, 16), f32, 1)
+    values = Guarded((kv_heads, width // 16, capacity, 16), f32, 1)
+    keep, _, _ = map(kernels.address, kernels.kernels_of_cache("float32"))
     kernels.rotate(
-        qkv.reshape(T, -1), heads, kv_heads, head_dim, q.array, k.array, keys.array, values.array, past, cosine, sine,
-        adjacent,
+        qkv.reshape(T, -1), heads, kv_heads, head_dim, q.array, k.array, keep, keys.address, values.address, capacity,
+        4, past, cosine, sine, adjacent,
     )  # fmt: skip
     x = qkv[:, : heads + kv_heads]
     out = np.concatenate([q.array, k.array], axis=1)[..., :head_dim]
@@ -51,24 +53,30 @@ def test_rotation_turns_pairs_keeps_lengths_and_copies_the_rest(seed, T, group, 
     same_bits(np.ascontiguousarray(out[..., 2 * half :]), np.ascontiguousarray(x[..., 2 * half :]))
     assert np.allclose(np.linalg.norm(out, axis=2), np.linalg.norm(x, axis=2), rtol=1e-5)
 
-    here = slice(past, past + T)
-    for cache, want in ((keys, out[:, heads:]), (values, qkv[:, heads + kv_heads :])):
-        assert cache.array[:, here, :head_dim].tobytes() == want.swapaxes(0, 1).tobytes()
-        cache.array[:, here, :head_dim] = untouched[:, here, :head_dim]
-        assert cache.array.tobytes() == untouched.tobytes()
-    for part in (q, k):
-        assert (part.array[..., head_dim:].copy().view(np.uint8) == 1).all()
+    positions = range(past, past + T)
+    for t, position in enumerate(positions):
+        slot = keys.array[:, position // 16, :, position % 16]
+        assert slot[:, :head_dim].tobytes() == np.ascontiguousarray(out[t, heads:]).tobytes()
+        plane = values.array[:, :, position].reshape(kv_heads, width)
+        assert plane[:, :head_dim].tobytes() == qkv[t, heads + kv_heads :].tobytes()
+        assert not slot[:, head_dim:].any()
+        assert not plane[:, head_dim:].any()
+        slot.view(np.uint32)[:] = values.array[:, :, position].view(np.uint32)[:] = 0x01010101
+    for cache in (keys, values):
+        assert (cache.array.view(np.uint8) == 1).all()
+    assert (q.array[..., head_dim:].copy().view(np.uint8) == 1).all()
+    assert not k.array[..., head_dim:].any()
     assert all(part.intact() for part in (q, k, keys, values))
 
 
 # ---------------------------------------------------------------- attention
 
 
-def attention_case(rng, *, T, past, heads=4, kv_heads=2, head_dim=24, spare=3):
+def attention_case(rng, *, T, past, heads=4, kv_heads=2, head_dim=24, spare=3, kind="float32"):
     """(q, keys, values, past, scale); what lies behind the last position is NaN: it must not be read."""
     q = rng.standard_normal((T, heads, head_dim)).astype(f32)
-    keys = rng.standard_normal((kv_heads, past + T + spare, head_dim)).astype(f32)
-    values = rng.standard_normal(keys.shape).astype(f32)
+    keys = rng.standard_normal((kv_heads, past + T + spare, head_dim)).astype(kind)
+    values = rng.standard_normal(keys.shape).astype(kind)
     keys[:, past + T :], values[:, past + T :] = np.nan, np.nan
     return q, keys, values, past, f32(1 / math.sqrt(head_dim))
 
@@ -101,27 +109,89 @@ def test_attention_is_the_formula(seed, T, past, group, kv_heads, head_dim):
     assert np.allclose(out, np.einsum("ths,hsd->thd", softmax, v), rtol=1e-4, atol=1e-5)
 
 
+KINDS = ("float32", "float16")
+THREADS = st.integers(1, min(3, numba.config.NUMBA_NUM_THREADS))
+
+
+def model(q, keys, values, past):
+    """What the numpy model of the order makes of a case: mixed, scores and weights."""
+    seen = (cache[:, : past + len(q)].astype(f32).swapaxes(0, 1) for cache in (keys, values))
+    return integer_steps.attend(q, *seen, past)
+
+
+def has_the_bits_of_the_model(case, rows=slice(None)):
+    q, keys, values, past, scale = case
+    for got, want in zip(on_arrays.attend(q, keys, values, past, scale), model(q, keys, values, past), strict=True):
+        same_bits(np.ascontiguousarray(got[rows]), np.ascontiguousarray(want[rows]))
+
+
+@settings(max_examples=60)
+@given(
+    seed=SEEDS,
+    T=st.integers(1, 9),
+    past=st.integers(0, 70) | st.integers(120, 140),
+    group=st.integers(1, 9),
+    kv_heads=st.integers(1, 3),
+    head_dim=st.integers(1, 150),
+    kind=st.sampled_from(KINDS),
+    threads=THREADS,
+)
+def test_attention_has_the_bits_of_the_model(seed, T, past, group, kv_heads, head_dim, kind, threads):
+    """Scores and sums in 16 lanes, weights by one division, values in the order of the keys."""
+    numba.set_num_threads(threads)
+    rng = np.random.default_rng(seed)
+    shape = {"heads": group * kv_heads, "kv_heads": kv_heads, "head_dim": head_dim}
+    has_the_bits_of_the_model(attention_case(rng, T=T, past=past, kind=kind, **shape))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("T", "past", "heads", "kv_heads", "head_dim"),
+    [
+        (1, 600, 9, 3, 64),  # keys in parts
+        (1, 495, 7, 1, 80),
+        (1, 511, 5, 5, 112),
+        (1, 1100, 32, 2, 16),  # the softmax of many heads
+        (40, 30, 9, 3, 64),  # tiles of queries
+        (33, 0, 14, 2, 144),
+        (17, 250, 3, 3, 40),
+    ],
+)
+def test_much_work_is_shared_out_and_keeps_the_bits_of_the_model(T, past, heads, kv_heads, head_dim, kind):
+    lines = -(-head_dim // 16)
+    assert T * heads * (past + T) * lines > heads_module.FEW
+    rng = np.random.default_rng(past)
+    case = attention_case(rng, T=T, past=past, heads=heads, kv_heads=kv_heads, head_dim=head_dim, kind=kind)
+    has_the_bits_of_the_model(case)
+
+
+@settings(max_examples=40)
+@given(
+    seed=SEEDS,
+    T=st.integers(2, 40),
+    past=st.integers(0, 140),
+    cut=st.integers(1, 39),
+    heads=st.sampled_from([(1, 1), (3, 1), (4, 2), (9, 3), (7, 1)]),
+    kind=st.sampled_from(KINDS),
+    threads=THREADS,
+)
+def test_no_key_ahead_reaches_a_result(seed, T, past, cut, heads, kind, threads):
+    """Keys and values from a position on are NaN: tokens before it do not change in one bit."""
+    numba.set_num_threads(threads)
+    cut = min(cut, T - 1)
+    case = attention_case(np.random.default_rng(seed), T=T, past=past, heads=heads[0], kv_heads=heads[1], kind=kind)
+    want = on_arrays.attend(*case)
+    for cache in case[1:3]:
+        cache[:, past + cut :] = np.nan
+    for got, whole in zip(on_arrays.attend(*case), want, strict=True):
+        same_bits(np.ascontiguousarray(got[:cut]), np.ascontiguousarray(whole[:cut]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("head_dim", [1, 16, 20, 64, 80, 144])
 @pytest.mark.parametrize("past", [0, 6, 7, 14, 15, 16, 40])
-def test_attention_has_the_order_of_the_model(past, head_dim):
-    """Scores and sums in 16 lanes, weights by one division, values in the order of the keys."""
-    q, keys, values, past, scale = attention_case(np.random.default_rng(past), T=3, past=past, head_dim=head_dim)
-    out, scores, weights = on_arrays.attend(q, keys, values, past, scale)
-    for t in range(3):
-        seen = past + t + 1
-        for h in range(4):
-            want = np.array([integer_model.dot(q[t, h], key) for key in keys[h // 2, :seen]]) * scale
-            same_bits(scores[t, h, :seen], want)
-            raised = on_arrays.exp(want - want.max())
-            lanes = np.zeros(16, f32)
-            for line in np.pad(raised, (0, -seen % 16)).reshape(-1, 16):
-                lanes = lanes + line
-            weighed = raised / integer_model.lanes_sum(lanes)
-            same_bits(weights[t, h, :seen], weighed)
-            mixed = np.zeros(head_dim, f32)
-            for weight, value in zip(weighed, values[h // 2, :seen], strict=True):
-                mixed = integer_model.fma(np.full(head_dim, weight), value, mixed)
-            same_bits(np.ascontiguousarray(out[t, h]), mixed)
+def test_the_ends_of_blocks_keep_the_bits_of_the_model(past, head_dim, kind):
+    has_the_bits_of_the_model(attention_case(np.random.default_rng(past), T=3, past=past, head_dim=head_dim, kind=kind))
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -130,9 +200,11 @@ def test_nothing_is_written_past_the_output_the_scores_and_the_weights(T, past, 
     q, keys, values, past, scale = attention_case(np.random.default_rng(22), T=T, past=past, head_dim=32)
     out, scores, weights = Guarded(q.shape, f32), *(Guarded((T, 4, past + T), f32) for _ in range(2))
     before, factor = scores.array.tobytes(), np.array([scale], f32)
+    _, score, mix = map(kernels.address, kernels.kernels_of_cache("float32"))
+    cached = q, on_arrays.in_blocks(keys), on_arrays.in_planes(values)
     kernels.attend(
-        *(on_arrays.address(part) for part in (q, keys, values)), 4, 2, past, T, 2, keys.shape[1],
-        on_arrays.address(factor), *((scores.address, weights.address) if wanted else (0, 0)), out.address,
+        score, mix, *map(on_arrays.address, cached), 4, 2, past, T, 2, keys.shape[1], 4, on_arrays.address(factor),
+        *((scores.address, weights.address) if wanted else (0, 0)), out.address, 2,
     )  # fmt: skip
     want = on_arrays.attend(q, keys, values, past, scale)
     same_bits(out.array, want[0])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine import kernels
-from engine.fast import Product
+from engine.buffers import Product
 from engine.kernels import dots, tiles
 from falsifiers import on_arrays
 from falsifiers.synthetic import NAMED, random_weight

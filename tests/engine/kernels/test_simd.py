@@ -83,6 +83,31 @@ def test_half_is_exact_for_all_65536_patterns(variant):
     assert np.array_equal(np.signbit(out[nan]), bits[nan] >> 15 == 1)
 
 
+def test_halved_rounds_to_the_nearest_and_ties_to_even(variant):
+    """All float16, all middles between two, the float32 beside each, both ends of each range, and NaN bit for bit."""
+    finite = np.arange(0x7C00, dtype="<u2").view("<f2").astype(f32)
+    middles = np.append((finite[:-1] + finite[1:]) / 2, f32(65520))
+    near = [np.nextafter(middles, f32(end)) for end in (0, np.inf)]
+    ends = np.array([1e-45, 2.0**-25, 2.0**-126, 65536, 1e38, np.finfo(f32).max, np.inf], f32)
+    size = np.concatenate([finite, middles, *near, ends])
+    size = np.pad(size, (0, -len(size) % 16))
+    x = np.concatenate([size, -size])
+    nan = np.array([0x7F800001, 0x7FC00000, 0x7FABCDEF, 0xFF802000, 0xFFFFFFFF, 0xFFC00001, 0xFF987654, 0x7FFFFFFF] * 2)
+    x = np.concatenate([x, nan.astype(np.uint32).view(f32)])
+    out = np.empty(len(x), np.uint16)
+
+    def each_line(b, x, count, out):
+        with simd.counting(b, count) as line:
+            store(b, simd.halved(b, load(b, x, vector(F32, 16), times(b, line, 64))), out, times(b, line, 32))
+
+    run(each_line, x, len(x) // 16, out)
+    with np.errstate(over="ignore"):
+        want = x[:-16].astype(np.float16).view(np.uint16)
+    assert np.array_equal(out[:-16], want)
+    kept = nan >> 16 & 0x8000 | 0x7E00 | nan >> 13 & 0x3FF
+    assert np.array_equal(out[-16:], kept)
+
+
 def test_fma_rounds_once():
     rng = np.random.default_rng(3)
     a, b, c = rng.standard_normal((3, 16)).astype(f32)
