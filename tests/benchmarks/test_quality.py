@@ -17,7 +17,8 @@ def text(rng, positions=200, vocab=50, noise=0.0, spread=1.0):
 
 def test_errors_are_pooled_over_all_texts():
     exact = np.array([[3.0, 4.0]])
-    texts = [Text(exact + [[0.0, 1.0]], exact, exact), Text(exact, exact + [[2.0, 0.0]], exact)]
+    one, two = np.array([[3.0, 5.0]]), np.array([[5.0, 4.0]])
+    texts = [Text(one, exact, exact), Text(exact, two, exact)]
     found = quality(texts)
     assert (found.fast_nmse, found.llama_nmse) == (1 / 50, 4 / 50)
     assert (found.positions, found.texts) == (2, 2)
