@@ -16,6 +16,8 @@ from pv.outcome import Outcome, supports
 from pv.trial import Falsified, ModelFile, Planting, Skipped, Trial
 
 NO_COMMAND = "the live falsifier started no command on the model's file"
+UNMEASURED = "the contract states a tolerance for this test, and the falsifier never read trial.tolerance"
+UNMEASURED_HINT = "hint: compare with trial.tolerance, or take the tolerance out of the contract: it holds nothing"
 NO_COMMAND_HINT = "hint: run the installed command, with trial.model.path among its arguments"
 
 Kinds = tuple[type[BaseException], ...]
@@ -157,6 +159,8 @@ def _ended(task: Task, trial: Trial) -> Attempt:
         return Attempt(Outcome.ERRORED, "the falsifier made no comparison", "hint: use trial.check, equal", trial)
     if task.planned.role == "oracle" and account.oracle_used is None:
         return Attempt(Outcome.ERRORED, "the falsifier named no oracle", "hint: trial.oracle(name, version)", trial)
+    if task.limit is not None and not account.measured:
+        return Attempt(Outcome.ERRORED, UNMEASURED, UNMEASURED_HINT, trial)
     return Attempt(Outcome.SURVIVED, "", "", trial)
 
 

@@ -209,3 +209,26 @@ def test_only_what_would_support_a_level_needs_the_command(try_: Try, registry: 
     assert blind.outcome is Outcome.SURVIVED
     oracle = "def f(trial):\n    trial.oracle('other', '1')\n    trial.check(True, 'm')"
     assert try_(oracle, role="oracle", model="tiny").record.outcome is Outcome.SURVIVED
+
+
+@pytest.mark.parametrize("mutant", [None, "raised_limit"])
+def test_a_tolerance_that_a_survivor_never_read_is_errored(try_: Try, mutant: str | None) -> None:
+    for body in ("trial.at_most(2, 3, 'limit')", "trial.at_most(2, trial.limit, 'limit')"):
+        result = try_(f"def f(trial): {body}", mutant=mutant, limit=3.0)
+        assert result.record.outcome is Outcome.ERRORED
+        assert result.record.message == (
+            "the contract states a tolerance for this test, and the falsifier never read trial.tolerance"
+        )
+        assert result.details.startswith("hint: compare with trial.tolerance")
+    read = try_("def f(trial): trial.at_most(2, trial.tolerance, 'limit')", mutant=mutant, limit=3.0)
+    assert read.record.outcome is Outcome.SURVIVED
+
+
+def test_a_trial_that_fails_before_it_reads_its_tolerance_is_what_it_is(try_: Try) -> None:
+    body = "def f(trial):\n    trial.at_most(limit, 3, 'limit')\n    trial.at_most(1, trial.tolerance, 'x')"
+    assert try_(body, mutant="raised_limit", limit=3.0).record.outcome is Outcome.FALSIFIED
+    assert try_("def f(trial): trial.equal(1, 2, 'x')", limit=3.0).record.outcome is Outcome.FALSIFIED
+
+
+def test_a_tolerance_that_is_not_stated_need_not_be_read(try_: Try) -> None:
+    assert try_("def f(trial): trial.check(True, 'm')").record.outcome is Outcome.SURVIVED
