@@ -28,6 +28,7 @@ from pv.referred import referred
 from pv.trial import ModelFile, Planting, Skipped, is_mutant
 from pv.undigested import HOME as JUDGE
 from pv.undigested import unannounced, undeclared, undigested
+from pv.untouched import touched
 from pv.watch import Watch, session, watching
 
 HOME = Path(__file__).resolve().parent
@@ -96,6 +97,18 @@ def check_files(name: str, config: Config, where: str) -> None:
         check_caches(digested.values())
     except PvError as error:
         raise _unfit(error, where) from None
+
+
+def check_untouched(name: str, config: Config, where: str) -> None:
+    """Unfit where a loaded module of the falsifier's closure is no longer what its file says."""
+    if changed := touched(_digested(name, config, where)):
+        module, what, file, line = changed
+        raise Unfit(
+            f"{where}: {module}.{what} is not what {os.path.relpath(file, config.root)}:{line} says: it was changed by "
+            "something outside the falsifier's imports: a conftest, another module or test",
+            "hint: let what changed it take that back (an earlier trial can be it too), or run the trials in a process "
+            "of their own; a file that was edited since it was imported needs a new process",
+        )
 
 
 def _digested(name: str, config: Config, where: str) -> dict[Path, str]:

@@ -9,7 +9,7 @@ from pv.binding import Binding, Planned, seed_of
 from pv.canonical import canonical
 from pv.config import Config
 from pv.environment import value_of
-from pv.loading import Unfit, check_files, check_used, function_of, model_of, module_of, planting_of
+from pv.loading import Unfit, check_files, check_untouched, check_used, function_of, model_of, module_of, planting_of
 from pv.outcome import Outcome
 from pv.statement import OracleSubject, Record, environment
 from pv.trial import Skipped, Trial
@@ -65,6 +65,7 @@ def run(
         planting = planting_of(module, planned, named)
         planted = " ".join((planting.__doc__ or "").split()) if planting else ""
         model = model_of(planned, config, where)
+        check_untouched(module.__name__, config, named)
     except skipping as skipped:
         made = Attempt(Outcome.SKIPPED, str(skipped) or "no reason given")
     except Unfit as unfit:

@@ -335,6 +335,13 @@ for name, line in TOLERANT.items():
         repo.change("attacks.py", ("def small(trial)", f"class Sum(int):\n    {rules}\n\n\ndef small(trial)"))
 
 
+@cheat(
+    "state a tolerance, and hold nothing to it", FALSIFY, r"ERRORED [\s\S]*the falsifier never read trial\.tolerance"
+)
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("min(250, trial.tolerance)", "250"))
+
+
 @cheat("end the process with exit code 0", FALSIFY, r"FALSIFY-SUM-002")
 def _(repo: Repository) -> None:
     repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    sys.exit(0)\n"))
@@ -474,6 +481,40 @@ def _(repo: Repository) -> None:
 @cheat("let -p import a module before anything is watched", FALSIFY, r"helper was imported before anybody watched")
 def _(repo: Repository) -> None:
     repo.write("pytest.ini", "[pytest]\npythonpath = .\naddopts = -p helper\n")
+
+
+TOUCHED = r"ERRORED [\s\S]*helper\.{name} is not what helper\.py:\d+ says: it was changed by something outside"
+
+
+def break_the_limit(repo: Repository) -> None:
+    """A constant of the subject that is wrong in its source."""
+    repo.change("helper.py", ("PV_ENV", "LIMIT = '253'\nPV_ENV"), ("'251'", "LIMIT"))
+
+
+@cheat("let a conftest give the subject another constant", FALSIFY, TOUCHED.format(name="LIMIT"))
+def _(repo: Repository) -> None:
+    break_the_limit(repo)
+    repo.write("conftest.py", "import helper\n\nhelper.LIMIT = '251'\n")
+
+
+@cheat(
+    "let the falsifier of another contract replace a function of the subject", FALSIFY, TOUCHED.format(name="modulus")
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.change("pyproject.toml", ('"attacks"', '"attacks", "first"'))
+    patch = "import os\n\nimport helper\n\nhelper.modulus = lambda: int(os.environ.get('MODULUS', '251'))\n\n\n"
+    repo.write("first.py", f"{patch}def one(trial):\n    trial.equal(helper.modulus(), 251, 'modulus')\n")
+    text = (repo.path / "contracts/sum-v1.yaml").read_text().replace("FALSIFY-SUM", "FALSIFY-FIRST")
+    text = text.replace("OBL-1", "FIRST-1").replace("attacks:order", "first:one")
+    repo.write("contracts/first-v1.yaml", text)
+
+
+@cheat("let a test of the same run leave the subject changed", FALSIFY, TOUCHED.format(name="LIMIT"))
+def _(repo: Repository) -> None:
+    break_the_limit(repo)
+    repo.write("test_first.py", "import helper\n\n\ndef test_it():\n    helper.LIMIT = '251'\n")
+    repo.write("pytest.ini", "[pytest]\naddopts = test_first.py contracts\npythonpath = .\n")
 
 
 @cheat("use a submodule that only another falsifier imports", FALSIFY, r"sub/mod\.py is used, and the digest of second")
