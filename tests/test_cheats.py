@@ -342,6 +342,19 @@ def _(repo: Repository) -> None:
     repo.change("attacks.py", ("min(250, trial.tolerance)", "250"))
 
 
+@cheat(
+    "plant the defect in the falsifier, not in what it tries",
+    FALSIFY,
+    r"mutant no_modulus patches attacks alone, the fals",
+)
+def _(repo: Repository) -> None:
+    own = "    with patched(sys.modules[__name__], 'WANT', 6):\n        yield\n"
+    repo.change(
+        "attacks.py", ("import mutant\n", "import mutant, patched\n\nWANT = 5\n"), ('\\x01"), 5', '\\x01"), WANT')
+    )
+    repo.change("attacks.py", ('    yield from _with("1000000000")\n', own))
+
+
 @cheat("end the process with exit code 0", FALSIFY, r"FALSIFY-SUM-002")
 def _(repo: Repository) -> None:
     repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    sys.exit(0)\n"))

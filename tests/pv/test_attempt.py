@@ -9,7 +9,7 @@ import pytest
 
 from pv.outcome import Outcome
 from pv.statement import OracleSubject
-from tests.pv.trying import LIVE, MODEL, Try
+from tests.pv.trying import HONEST, LIVE, MODEL, Try
 
 
 def test_a_planted_defect_is_noticed_and_taken_out(try_: Try) -> None:
@@ -232,3 +232,42 @@ def test_a_trial_that_fails_before_it_reads_its_tolerance_is_what_it_is(try_: Tr
 
 def test_a_tolerance_that_is_not_stated_need_not_be_read(try_: Try) -> None:
     assert try_("def f(trial): trial.check(True, 'm')").record.outcome is Outcome.SURVIVED
+
+
+PATCHING = """
+import helper, sys
+def f(trial): trial.at_most(limit + helper.limit, 6, "limit")
+class Inner: limit = 3
+@mutant
+def own():
+    "Patches the falsifier's module, and a class of it."
+    with patched(sys.modules[__name__], "limit", 4), patched(Inner, "limit", 4): yield
+@mutant
+def both():
+    "Patches the subject too."
+    with patched(sys.modules[__name__], "limit", 4), patched(helper, "limit", 4): yield
+@mutant
+def of_a_class():
+    "Patches a class of the subject, that the falsifier holds."
+    with patched(helper.Held, "limit", 4), patched(helper, "limit", 4): yield
+"""
+
+
+def test_a_mutant_that_patches_the_falsifiers_own_module_alone_is_errored(try_: Try, project: Path) -> None:
+    (project / "helper.py").write_text("limit = 3\nclass Held: limit = 3\n", encoding="utf-8")
+    result = try_(PATCHING, mutant="own")
+    assert result.record.outcome is Outcome.ERRORED
+    assert result.record.message == (
+        "mutant own patches subject alone, the falsifier's own module: no defect is in the subject"
+    )
+    assert result.details.startswith("hint: patch the module of the subject")
+    assert sys.modules["subject"].limit == 3
+    for mutant in ("both", "of_a_class"):
+        assert try_(PATCHING, mutant=mutant).record.outcome is Outcome.FALSIFIED
+    assert try_(PATCHING).record.outcome is Outcome.SURVIVED
+
+
+def test_what_was_patched_before_is_none_of_a_mutants(try_: Try) -> None:
+    body = f"import sys\ndef f(trial):\n    with patched(sys.modules[__name__], 'limit', 2): {HONEST}\n    {HONEST}"
+    assert try_(body).record.outcome is Outcome.SURVIVED
+    assert try_(body, mutant="raised_limit").record.outcome is Outcome.FALSIFIED
