@@ -24,6 +24,7 @@ from pv.config import Config, locate, registered
 from pv.environment import ALL, Used
 from pv.errors import PvError
 from pv.guards import unseen
+from pv.reaching import reaching
 from pv.referred import referred
 from pv.trial import ModelFile, Planting, Skipped, is_mutant
 from pv.undigested import HOME as JUDGE
@@ -97,6 +98,17 @@ def check_files(name: str, config: Config, where: str) -> None:
         check_caches(digested.values())
     except PvError as error:
         raise _unfit(error, where) from None
+
+
+def check_reach(name: str, config: Config, where: str) -> None:
+    """Unfit where the falsifier's closure names what pv keeps of a trial."""
+    if reached := reaching(_digested(name, config, where)):
+        file, line, named = reached
+        raise Unfit(
+            f"{where}: {os.path.relpath(file, config.root)}:{line} names {named}: it reaches into the account of its "
+            "own trial",
+            "hint: a falsifier says what it saw by the methods of its trial, and needs nothing of pv but pv.trial",
+        )
 
 
 def check_untouched(name: str, config: Config, where: str) -> None:

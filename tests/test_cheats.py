@@ -307,6 +307,33 @@ def _(repo: Repository) -> None:
     repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    trial.comparisons = 9\n    return\n"))
 
 
+REACHING = {
+    "by an import": "from pv.account import account_of\n    account_of(trial).comparisons = 9",
+    "by a computed import of its name": "__import__('pv.' + 'account').account.account_of(trial).comparisons = 9",
+    "by the module of its trial": "sys.modules[type(trial).__module__].account_of(trial).comparisons = 9",
+}
+for how, line in REACHING.items():
+
+    @cheat(
+        f"set the number of comparisons in the account of the trial, {how}", FALSIFY, r"the account of its own trial"
+    )
+    def _(repo: Repository, line: str = line) -> None:
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n    {line}\n    return\n"))
+
+
+@cheat(
+    "ask the judge's own module whether a defect is planted", FALSIFY, r"names pv\.trial\.account_of: it reaches into"
+)
+def _(repo: Repository) -> None:
+    peek = (
+        "    from pv.trial import account_of\n\n    if account_of(trial).mutant:\n        trial.equal(1, 2, 'caught')\n"
+    )
+    repo.change("helper.py", ("def modulus", f"def peek(trial):\n{peek}\n\ndef modulus"))
+    repo.change(
+        "attacks.py", ("def order(trial):\n", "def order(trial):\n    import helper\n\n    helper.peek(trial)\n")
+    )
+
+
 @cheat("replace the comparison itself", FALSIFY, r"changed Trial\.equal, with which it is judged")
 def _(repo: Repository) -> None:
     patch = "    type(trial).equal = lambda *args: None\n    trial.equal(1, 2, 'x')\n    trial.check(True, 'y')\n"
