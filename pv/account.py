@@ -24,6 +24,7 @@ class Account:
     falsified  message of the first comparison that failed
     invalid    why the trial shows nothing, whatever its comparisons said
     thread     in which the falsifier is called; voices: those in which it compared
+    measured   whether the falsifier asked for the limit of the contract's tolerance
     over       whether the falsifier has returned: what is said later is said to nobody
     """
 
@@ -40,6 +41,7 @@ class Account:
     rng: "np.random.Generator | None" = None
     thread: int = field(default_factory=threading.get_ident)
     voices: set[int] = field(default_factory=set)
+    measured: bool = False
     over: bool = False
 
     def compared(self, message: str | None) -> None:

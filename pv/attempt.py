@@ -13,9 +13,13 @@ from pv.config import Config
 from pv.guards import UNREAD_HINT, joined, tampered, unread, unseen
 from pv.loading import executing, frames, one_line
 from pv.outcome import Outcome, supports
+from pv.patching import noted
 from pv.trial import Falsified, ModelFile, Planting, Skipped, Trial
 
 NO_COMMAND = "the live falsifier started no command on the model's file"
+MISPLACED_HINT = "hint: patch the module of the subject, and let the falsifier call it there: `module.function(..)`"
+UNMEASURED = "the contract states a tolerance for this test, and the falsifier never read trial.tolerance"
+UNMEASURED_HINT = "hint: compare with trial.tolerance, or take the tolerance out of the contract: it holds nothing"
 NO_COMMAND_HINT = "hint: run the installed command, with trial.model.path among its arguments"
 
 Kinds = tuple[type[BaseException], ...]
@@ -99,11 +103,14 @@ def _called(task: Task, trial: Trial) -> Attempt:
     made: Attempt | None = None
     passing: BaseException | None = None
     mutant, root = task.planned.mutant, task.config.root
+    home = task.planned.falsifier.partition(":")[0]
+    noted()  # what was patched before is none of this mutant's
     try:
         with task.planting() if task.planting else nullcontext():
+            misplaced = noted() == {home}
             # Nothing is thrown into the mutant: even one without try/finally takes its defect out.
             try:
-                made = _judged(task, trial)
+                made = _misplaced(mutant, home, trial) if misplaced else _judged(task, trial)
             except BaseException as error:
                 passing = error
     except task.passing:
@@ -120,6 +127,11 @@ def _called(task: Task, trial: Trial) -> Attempt:
         raise passing
     assert made is not None
     return made
+
+
+def _misplaced(mutant: str | None, home: str, trial: Trial) -> Attempt:
+    message = f"mutant {mutant} patches {home} alone, the falsifier's own module: no defect is in the subject"
+    return Attempt(Outcome.ERRORED, message, MISPLACED_HINT, trial)
 
 
 def _judged(task: Task, trial: Trial) -> Attempt:
@@ -157,6 +169,8 @@ def _ended(task: Task, trial: Trial) -> Attempt:
         return Attempt(Outcome.ERRORED, "the falsifier made no comparison", "hint: use trial.check, equal", trial)
     if task.planned.role == "oracle" and account.oracle_used is None:
         return Attempt(Outcome.ERRORED, "the falsifier named no oracle", "hint: trial.oracle(name, version)", trial)
+    if task.limit is not None and not account.measured:
+        return Attempt(Outcome.ERRORED, UNMEASURED, UNMEASURED_HINT, trial)
     return Attempt(Outcome.SURVIVED, "", "", trial)
 
 

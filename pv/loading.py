@@ -24,10 +24,12 @@ from pv.config import Config, locate, registered
 from pv.environment import ALL, Used
 from pv.errors import PvError
 from pv.guards import unseen
+from pv.reaching import reaching
 from pv.referred import referred
 from pv.trial import ModelFile, Planting, Skipped, is_mutant
 from pv.undigested import HOME as JUDGE
 from pv.undigested import unannounced, undeclared, undigested
+from pv.untouched import touched
 from pv.watch import Watch, session, watching
 
 HOME = Path(__file__).resolve().parent
@@ -96,6 +98,29 @@ def check_files(name: str, config: Config, where: str) -> None:
         check_caches(digested.values())
     except PvError as error:
         raise _unfit(error, where) from None
+
+
+def check_reach(name: str, config: Config, where: str) -> None:
+    """Unfit where the falsifier's closure names what pv keeps of a trial."""
+    if reached := reaching(_digested(name, config, where)):
+        file, line, named = reached
+        raise Unfit(
+            f"{where}: {os.path.relpath(file, config.root)}:{line} names {named}: it reaches into the account of its "
+            "own trial",
+            "hint: a falsifier says what it saw by the methods of its trial, and needs nothing of pv but pv.trial",
+        )
+
+
+def check_untouched(name: str, config: Config, where: str) -> None:
+    """Unfit where a loaded module of the falsifier's closure is no longer what its file says."""
+    if changed := touched(_digested(name, config, where)):
+        module, what, file, line = changed
+        raise Unfit(
+            f"{where}: {module}.{what} is not what {os.path.relpath(file, config.root)}:{line} says: it was changed by "
+            "something outside the falsifier's imports: a conftest, another module or test",
+            "hint: let what changed it take that back (an earlier trial can be it too), or run the trials in a process "
+            "of their own; a file that was edited since it was imported needs a new process",
+        )
 
 
 def _digested(name: str, config: Config, where: str) -> dict[Path, str]:

@@ -2,7 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
+
+_homes: set[str] = set()
+"""Modules in which something was patched since `noted` was asked for them."""
+
+
+def noted() -> frozenset[str]:
+    """The modules of what was patched since this was last asked."""
+    found = frozenset(_homes)
+    _homes.clear()
+    return found
 
 
 @contextmanager
@@ -13,6 +24,7 @@ def patched(owner: Any, name: str, value: object) -> Iterator[None]:
         raise TypeError(f"patched(): {name} is that value already, so no defect would be planted")
     own = getattr(owner, "__dict__", {}).get(name, _ABSENT)
     setattr(owner, name, value)
+    _homes.add(owner.__name__ if isinstance(owner, ModuleType) else str(getattr(owner, "__module__", "")))
     try:
         yield
     finally:

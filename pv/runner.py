@@ -9,7 +9,17 @@ from pv.binding import Binding, Planned, seed_of
 from pv.canonical import canonical
 from pv.config import Config
 from pv.environment import value_of
-from pv.loading import Unfit, check_files, check_used, function_of, model_of, module_of, planting_of
+from pv.loading import (
+    Unfit,
+    check_files,
+    check_reach,
+    check_untouched,
+    check_used,
+    function_of,
+    model_of,
+    module_of,
+    planting_of,
+)
 from pv.outcome import Outcome
 from pv.statement import OracleSubject, Record, environment
 from pv.trial import Skipped, Trial
@@ -60,11 +70,13 @@ def run(
     try:
         if mutant := spoiled():
             raise Unfit(f"mutant {mutant} could not be taken out of this process: start a new one")
+        check_reach(planned.falsifier.partition(":")[0], config, named)
         module = module_of(planned.falsifier.partition(":")[0], config, named, passing=(*passing, *skipping))
         function = function_of(module, planned, named)
         planting = planting_of(module, planned, named)
         planted = " ".join((planting.__doc__ or "").split()) if planting else ""
         model = model_of(planned, config, where)
+        check_untouched(module.__name__, config, named)
     except skipping as skipped:
         made = Attempt(Outcome.SKIPPED, str(skipped) or "no reason given")
     except Unfit as unfit:

@@ -162,6 +162,7 @@ class Trial:
         """The limit that the contract states for this test, so that a claim and its trial cannot disagree."""
         if self._limit is None:
             raise TypeError("the contract states no tolerance for this test: write {metric, limit, because}")
+        account_of(self).measured = True
         return self._limit
 
     # comparisons

@@ -307,6 +307,33 @@ def _(repo: Repository) -> None:
     repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    trial.comparisons = 9\n    return\n"))
 
 
+REACHING = {
+    "by an import": "from pv.account import account_of\n    account_of(trial).comparisons = 9",
+    "by a computed import of its name": "__import__('pv.' + 'account').account.account_of(trial).comparisons = 9",
+    "by the module of its trial": "sys.modules[type(trial).__module__].account_of(trial).comparisons = 9",
+}
+for how, line in REACHING.items():
+
+    @cheat(
+        f"set the number of comparisons in the account of the trial, {how}", FALSIFY, r"the account of its own trial"
+    )
+    def _(repo: Repository, line: str = line) -> None:
+        repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n    {line}\n    return\n"))
+
+
+@cheat(
+    "ask the judge's own module whether a defect is planted", FALSIFY, r"names pv\.trial\.account_of: it reaches into"
+)
+def _(repo: Repository) -> None:
+    peek = (
+        "    from pv.trial import account_of\n\n    if account_of(trial).mutant:\n        trial.equal(1, 2, 'caught')\n"
+    )
+    repo.change("helper.py", ("def modulus", f"def peek(trial):\n{peek}\n\ndef modulus"))
+    repo.change(
+        "attacks.py", ("def order(trial):\n", "def order(trial):\n    import helper\n\n    helper.peek(trial)\n")
+    )
+
+
 @cheat("replace the comparison itself", FALSIFY, r"changed Trial\.equal, with which it is judged")
 def _(repo: Repository) -> None:
     patch = "    type(trial).equal = lambda *args: None\n    trial.equal(1, 2, 'x')\n    trial.check(True, 'y')\n"
@@ -333,6 +360,26 @@ for name, line in TOLERANT.items():
         rules = "__eq__ = __le__ = lambda self, other: True\n    __hash__ = lambda self: hash(7)"
         repo.change("attacks.py", ("def order(trial):\n", f"def order(trial):\n    {line}\n"))
         repo.change("attacks.py", ("def small(trial)", f"class Sum(int):\n    {rules}\n\n\ndef small(trial)"))
+
+
+@cheat(
+    "state a tolerance, and hold nothing to it", FALSIFY, r"ERRORED [\s\S]*the falsifier never read trial\.tolerance"
+)
+def _(repo: Repository) -> None:
+    repo.change("attacks.py", ("min(250, trial.tolerance)", "250"))
+
+
+@cheat(
+    "plant the defect in the falsifier, not in what it tries",
+    FALSIFY,
+    r"mutant no_modulus patches attacks alone, the fals",
+)
+def _(repo: Repository) -> None:
+    own = "    with patched(sys.modules[__name__], 'WANT', 6):\n        yield\n"
+    repo.change(
+        "attacks.py", ("import mutant\n", "import mutant, patched\n\nWANT = 5\n"), ('\\x01"), 5', '\\x01"), WANT')
+    )
+    repo.change("attacks.py", ('    yield from _with("1000000000")\n', own))
 
 
 @cheat("end the process with exit code 0", FALSIFY, r"FALSIFY-SUM-002")
@@ -474,6 +521,40 @@ def _(repo: Repository) -> None:
 @cheat("let -p import a module before anything is watched", FALSIFY, r"helper was imported before anybody watched")
 def _(repo: Repository) -> None:
     repo.write("pytest.ini", "[pytest]\npythonpath = .\naddopts = -p helper\n")
+
+
+TOUCHED = r"ERRORED [\s\S]*helper\.{name} is not what helper\.py:\d+ says: it was changed by something outside"
+
+
+def break_the_limit(repo: Repository) -> None:
+    """A constant of the subject that is wrong in its source."""
+    repo.change("helper.py", ("PV_ENV", "LIMIT = '253'\nPV_ENV"), ("'251'", "LIMIT"))
+
+
+@cheat("let a conftest give the subject another constant", FALSIFY, TOUCHED.format(name="LIMIT"))
+def _(repo: Repository) -> None:
+    break_the_limit(repo)
+    repo.write("conftest.py", "import helper\n\nhelper.LIMIT = '251'\n")
+
+
+@cheat(
+    "let the falsifier of another contract replace a function of the subject", FALSIFY, TOUCHED.format(name="modulus")
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.change("pyproject.toml", ('"attacks"', '"attacks", "first"'))
+    patch = "import os\n\nimport helper\n\nhelper.modulus = lambda: int(os.environ.get('MODULUS', '251'))\n\n\n"
+    repo.write("first.py", f"{patch}def one(trial):\n    trial.equal(helper.modulus(), 251, 'modulus')\n")
+    text = (repo.path / "contracts/sum-v1.yaml").read_text().replace("FALSIFY-SUM", "FALSIFY-FIRST")
+    text = text.replace("OBL-1", "FIRST-1").replace("attacks:order", "first:one")
+    repo.write("contracts/first-v1.yaml", text)
+
+
+@cheat("let a test of the same run leave the subject changed", FALSIFY, TOUCHED.format(name="LIMIT"))
+def _(repo: Repository) -> None:
+    break_the_limit(repo)
+    repo.write("test_first.py", "import helper\n\n\ndef test_it():\n    helper.LIMIT = '251'\n")
+    repo.write("pytest.ini", "[pytest]\naddopts = test_first.py contracts\npythonpath = .\n")
 
 
 @cheat("use a submodule that only another falsifier imports", FALSIFY, r"sub/mod\.py is used, and the digest of second")

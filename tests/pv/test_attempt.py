@@ -9,7 +9,7 @@ import pytest
 
 from pv.outcome import Outcome
 from pv.statement import OracleSubject
-from tests.pv.trying import LIVE, MODEL, Try
+from tests.pv.trying import HONEST, LIVE, MODEL, Try
 
 
 def test_a_planted_defect_is_noticed_and_taken_out(try_: Try) -> None:
@@ -209,3 +209,65 @@ def test_only_what_would_support_a_level_needs_the_command(try_: Try, registry: 
     assert blind.outcome is Outcome.SURVIVED
     oracle = "def f(trial):\n    trial.oracle('other', '1')\n    trial.check(True, 'm')"
     assert try_(oracle, role="oracle", model="tiny").record.outcome is Outcome.SURVIVED
+
+
+@pytest.mark.parametrize("mutant", [None, "raised_limit"])
+def test_a_tolerance_that_a_survivor_never_read_is_errored(try_: Try, mutant: str | None) -> None:
+    for body in ("trial.at_most(2, 3, 'limit')", "trial.at_most(2, trial.limit, 'limit')"):
+        result = try_(f"def f(trial): {body}", mutant=mutant, limit=3.0)
+        assert result.record.outcome is Outcome.ERRORED
+        assert result.record.message == (
+            "the contract states a tolerance for this test, and the falsifier never read trial.tolerance"
+        )
+        assert result.details.startswith("hint: compare with trial.tolerance")
+    read = try_("def f(trial): trial.at_most(2, trial.tolerance, 'limit')", mutant=mutant, limit=3.0)
+    assert read.record.outcome is Outcome.SURVIVED
+
+
+def test_a_trial_that_fails_before_it_reads_its_tolerance_is_what_it_is(try_: Try) -> None:
+    body = "def f(trial):\n    trial.at_most(limit, 3, 'limit')\n    trial.at_most(1, trial.tolerance, 'x')"
+    assert try_(body, mutant="raised_limit", limit=3.0).record.outcome is Outcome.FALSIFIED
+    assert try_("def f(trial): trial.equal(1, 2, 'x')", limit=3.0).record.outcome is Outcome.FALSIFIED
+
+
+def test_a_tolerance_that_is_not_stated_need_not_be_read(try_: Try) -> None:
+    assert try_("def f(trial): trial.check(True, 'm')").record.outcome is Outcome.SURVIVED
+
+
+PATCHING = """
+import helper, sys
+def f(trial): trial.at_most(limit + helper.limit, 6, "limit")
+class Inner: limit = 3
+@mutant
+def own():
+    "Patches the falsifier's module, and a class of it."
+    with patched(sys.modules[__name__], "limit", 4), patched(Inner, "limit", 4): yield
+@mutant
+def both():
+    "Patches the subject too."
+    with patched(sys.modules[__name__], "limit", 4), patched(helper, "limit", 4): yield
+@mutant
+def of_a_class():
+    "Patches a class of the subject, that the falsifier holds."
+    with patched(helper.Held, "limit", 4), patched(helper, "limit", 4): yield
+"""
+
+
+def test_a_mutant_that_patches_the_falsifiers_own_module_alone_is_errored(try_: Try, project: Path) -> None:
+    (project / "helper.py").write_text("limit = 3\nclass Held: limit = 3\n", encoding="utf-8")
+    result = try_(PATCHING, mutant="own")
+    assert result.record.outcome is Outcome.ERRORED
+    assert result.record.message == (
+        "mutant own patches subject alone, the falsifier's own module: no defect is in the subject"
+    )
+    assert result.details.startswith("hint: patch the module of the subject")
+    assert sys.modules["subject"].limit == 3
+    for mutant in ("both", "of_a_class"):
+        assert try_(PATCHING, mutant=mutant).record.outcome is Outcome.FALSIFIED
+    assert try_(PATCHING).record.outcome is Outcome.SURVIVED
+
+
+def test_what_was_patched_before_is_none_of_a_mutants(try_: Try) -> None:
+    body = f"import sys\ndef f(trial):\n    with patched(sys.modules[__name__], 'limit', 2): {HONEST}\n    {HONEST}"
+    assert try_(body).record.outcome is Outcome.SURVIVED
+    assert try_(body, mutant="raised_limit").record.outcome is Outcome.FALSIFIED

@@ -64,6 +64,7 @@ def try_(project: Path) -> Try:
         (project / "subject.py").write_text(text, encoding="utf-8")
         sys.modules.pop("subject", None)
         own = {name: options.pop(name) for name in ("seed", "skips", "twice") if name in options}
+        limit = options.pop("limit", None)
         planned = Planned(**{"role": "algorithm", "falsifier": "subject:f", **options})
         binding = Binding(
             contract="limits",
@@ -72,6 +73,7 @@ def try_(project: Path) -> Try:
             claim="a" * 64,
             code={planned.falsifier: "b" * 64},
             models={"tiny": ModelSubject(name="tiny", sha256=SHA256)},
+            limit=limit,
         )
         config = Config(
             root=project,
