@@ -23,7 +23,7 @@ def reaching(closure: Mapping[Path, str]) -> tuple[Path, int, str] | None:
     closure  the files, each with the name under which it is imported. PvError for one that cannot be read.
     """
     for file, name in sorted(closure.items()):
-        if file.suffix == ".py" and not str(file.resolve()).startswith(HOME):
+        if file.suffix == ".py":
             for line, named in _named(file, name, source(file).sha256):
                 return file, line, named
     return None
@@ -32,6 +32,8 @@ def reaching(closure: Mapping[Path, str]) -> tuple[Path, int, str] | None:
 @functools.lru_cache(maxsize=4096)
 def _named(file: Path, module: str, sha256: str) -> tuple[tuple[int, str], ...]:
     """The places where a file names a keeper or a way to the account, in order."""
+    if str(file.resolve()).startswith(HOME):
+        return ()
     told = source(file)
     found = set()
     for item in (*told.imports, *told.texts):

@@ -265,6 +265,7 @@ def test_a_mutant_that_patches_the_falsifiers_own_module_alone_is_errored(try_: 
     for mutant in ("both", "of_a_class"):
         assert try_(PATCHING, mutant=mutant).record.outcome is Outcome.FALSIFIED
     assert try_(PATCHING).record.outcome is Outcome.SURVIVED
+    assert try_(PATCHING, mutant="own").record.outcome is Outcome.ERRORED, "what others patched does not count for it"
 
 
 def test_what_was_patched_before_is_none_of_a_mutants(try_: Try) -> None:

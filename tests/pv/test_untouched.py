@@ -25,6 +25,7 @@ SOURCE = """\
     PAIR = ONE = (1, (2.5, "x"))
     TABLE = {"a": 1}
     NESTED = ([],)
+    EMPTY = set()
     TWICE = 1
     TWICE = 2
     count = 0
@@ -110,6 +111,7 @@ def test_a_module_as_it_was_imported_is_untouched(load: Load) -> None:
     module.step([1])
     module.TABLE["b"] = 2
     module.NESTED[0].append(1)
+    module.EMPTY.add(1)
     module.kept()
     assert touched(closure) is None
 
@@ -130,6 +132,7 @@ CHANGES: dict[str, tuple[str, object]] = {
     "size": ("Row", other),
     "other": ("Base", other),
     "Plain": ("", type("Plain", (), {})),
+    "Base": ("", None),
 }
 
 
@@ -146,7 +149,7 @@ def test_what_was_changed_is_named_with_its_line(load: Load, name: str, warm: bo
     (file,) = closure
     told, what, where, line = found
     assert (told, where) == ("touchable", file)
-    wanted = f"{owner}.{name}" if owner else "Plain.run" if name == "Plain" else name
+    wanted = f"{owner}.{name}" if owner else {"Plain": "Plain.run", "Base": "Base.other"}.get(name, name)
     assert what == wanted
     assert wanted.rpartition(".")[2].removeprefix("_Plain") in file.read_text().splitlines()[line - 1]
 
@@ -193,7 +196,7 @@ def test_a_name_that_was_taken_away_is_a_change(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["TABLE", "NESTED", "TWICE", "count", "BRANCH", "fallback", "kept", "wrapped"], ids=str
+    "name", ["TABLE", "NESTED", "EMPTY", "TWICE", "count", "BRANCH", "fallback", "kept", "wrapped"], ids=str
 )
 def test_what_cannot_be_told_is_left_out(load: Load, name: str) -> None:
     module, closure = load()
@@ -235,11 +238,16 @@ def test_functions_in_which_pytest_rewrites_asserts_are_left_out_alone(pytester:
 
         def plain(): return 1
 
+        def another(): return 2
+
+        def asserting():
+            assert LIMIT
+
         def test_it():
             closure = {Path(__file__): __name__}
             assert touched(closure) is None
-            for name in ("plain", "LIMIT"):
-                before, globals()[name] = globals()[name], None
+            for name, value in (("plain", another), ("LIMIT", None), ("asserting", None)):
+                before, globals()[name] = globals()[name], value
                 assert touched(closure)[1] == name
                 globals()[name] = before
         """
