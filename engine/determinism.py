@@ -21,6 +21,7 @@ from engine import variants
 from engine.cells import F32, LOGITS, THREADS, Cell, Key, digest, key_of, planned, unlike_others
 from engine.errors import EngineError
 from engine.trace_folder import execution_order
+from engine.variants import KV_CACHES
 
 CHILD = (sys.executable, "-P", "-m", "engine.cells")
 """The command of a process that measures."""
@@ -95,12 +96,20 @@ class Outcome:
         return Spot(a, key), Spot(b, key)
 
 
-def run(model: Path, tokens: Sequence[int], layers: int, variant: str | None, tell: Callable[[str], None]) -> Outcome:
+def run(
+    model: Path,
+    tokens: Sequence[int],
+    layers: int,
+    variant: str | None,
+    tell: Callable[[str], None],
+    kv_cache: str = KV_CACHES[0],
+) -> Outcome:
     """Measure every cell that can be run here.
 
     layers   of the model
     variant  whose cells are wanted, None for all; EngineError for one that is unknown or cannot be run here
     tell     called with a line before the first process starts
+    kv_cache what keys and values are kept in
     """
     if variant is not None:
         variants.choose(variant)
@@ -116,7 +125,9 @@ def run(model: Path, tokens: Sequence[int], layers: int, variant: str | None, te
     for threads in THREADS:  # with the first number, one process of each variant compiles what is missing
         part = [batch for batch in batches if batch[0].threads == threads]
         with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // threads)) as pool:
-            for batch, found in zip(part, pool.map(lambda batch: _tried(model, tokens, batch), part), strict=True):
+            for batch, found in zip(
+                part, pool.map(lambda batch: _tried(model, tokens, batch, kv_cache), part), strict=True
+            ):
                 if isinstance(found, EngineError):
                     not_run.append(NotRun(tuple(batch), str(found), failed=True))
                 else:
@@ -126,7 +137,7 @@ def run(model: Path, tokens: Sequence[int], layers: int, variant: str | None, te
 
 
 def tensors_again(
-    model: Path, tokens: Sequence[int], outcome: Outcome, spots: tuple[Spot, Spot]
+    model: Path, tokens: Sequence[int], outcome: Outcome, spots: tuple[Spot, Spot], kv_cache: str = KV_CACHES[0]
 ) -> tuple[F32, F32] | None:
     """Both tensors, from processes that run what those of the outcome ran up to there; None if one does not come."""
     found = []
@@ -135,7 +146,7 @@ def tensors_again(
         try:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "tensor.npy"
-                start(model, tokens, before[: before.index(spot.cell) + 1], keep=(spot.key, file))
+                start(model, tokens, before[: before.index(spot.cell) + 1], keep=(spot.key, file), kv_cache=kv_cache)
                 found.append(np.load(file))
         except (EngineError, FileNotFoundError):  # the process failed, or its cell has no such tensor
             return None
@@ -143,7 +154,12 @@ def tensors_again(
 
 
 def start(
-    model: Path | str, tokens: Sequence[int], cells: Sequence[Cell], *, keep: tuple[Key, Path] | None = None
+    model: Path | str,
+    tokens: Sequence[int],
+    cells: Sequence[Cell],
+    *,
+    keep: tuple[Key, Path] | None = None,
+    kv_cache: str = KV_CACHES[0],
 ) -> list[Stages]:
     """Measure cells of one variant and number of threads in a process of their own; raises EngineError if it fails.
 
@@ -153,6 +169,7 @@ def start(
     request = {
         "model": str(model),
         "tokens": list(tokens),
+        "kv_cache": kv_cache,
         "cells": [asdict(cell) for cell in cells],
         "silent_first": threads % 2 == 0,  # as the first work of a process, both are tried
         "wanted": keep and list(keep[0]),
@@ -172,9 +189,9 @@ def start(
     return [{key_of(name): value for name, value in one.items()} for one in json.loads(done.stdout)["stages"]]
 
 
-def _tried(model: Path, tokens: Sequence[int], cells: Sequence[Cell]) -> list[Stages] | EngineError:
+def _tried(model: Path, tokens: Sequence[int], cells: Sequence[Cell], kv_cache: str) -> list[Stages] | EngineError:
     try:
-        return start(model, tokens, cells)
+        return start(model, tokens, cells, kv_cache=kv_cache)
     except EngineError as error:
         return error
 
