@@ -6,9 +6,9 @@ the bytes of all weights but the embedding's other rows; the rate at which it re
 
 JSON (`apr bench --json`), schema apr-bench/1; each measure is {"median", "low", "high"} over its samples:
 
-    {"schema": "apr-bench/1", "model", "file", "file_bytes", "variant", "threads", "rounds", "prompt_tokens",
-     "decoded_tokens", "engines": {"apr": {"load_s", "prefill_tok_s", "decode_tok_s", "decode_gb_s", "read_gb_s",
-     "peak_bytes"}, "llama.cpp": {"load_s", "prefill_tok_s", "decode_tok_s", "peak_bytes"}}}
+    {"schema": "apr-bench/1", "model", "file", "file_bytes", "variant", "kv_cache", "threads", "rounds",
+     "prompt_tokens", "decoded_tokens", "engines": {"apr": {"load_s", "prefill_tok_s", "decode_tok_s", "decode_gb_s",
+     "read_gb_s", "peak_bytes"}, "llama.cpp": {"load_s", "prefill_tok_s", "decode_tok_s", "peak_bytes"}}}
 """
 
 import gc
@@ -147,6 +147,7 @@ def as_text(report: dict[str, Any]) -> str:
     engines = report["engines"]
     lines = [
         f"{report['model']}: {report['file_bytes'] / 1e6:.1f} MB, variant {report['variant']}, "
+        f"{report['kv_cache']} cache, "
         f"{report['threads']} threads; prompt {report['prompt_tokens']}, decoded {report['decoded_tokens']}, "
         f"{report['rounds']} rounds; median (lowest to highest)"
     ]

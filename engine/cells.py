@@ -32,7 +32,7 @@ from engine.errors import EngineError
 from engine.leaving import leave
 from engine.model import Model
 from engine.trace_folder import execution_order
-from engine.variants import VARIANTS, choose
+from engine.variants import KV_CACHES, VARIANTS, choose
 
 if TYPE_CHECKING:
     from engine.fast import FastPath
@@ -152,12 +152,19 @@ class Measured:
 
 
 def measure(
-    model: Model, tokens: Sequence[int], cells: Iterable[Cell], *, wanted: Key | None = None, silent_first: bool = False
+    model: Model,
+    tokens: Sequence[int],
+    cells: Iterable[Cell],
+    *,
+    wanted: Key | None = None,
+    silent_first: bool = False,
+    kv_cache: str = KV_CACHES[0],
 ) -> Iterator[Measured]:
     """Run the cells in this process, one after the other, with its variant of the kernels.
 
     wanted        the tensor to keep of each cell
     silent_first  whether a cell's untraced run comes before the traced one
+    kv_cache      what keys and values are kept in
     """
     import numba
 
@@ -169,9 +176,9 @@ def measure(
 
     def opened(cell: Cell) -> FastPath:
         if cell.start == FRESH:
-            return FastPath(model, capacity=capacity, threads=cell.threads)
+            return FastPath(model, capacity=capacity, threads=cell.threads, kv_cache=kv_cache)
         if cell.threads not in warm:
-            warm[cell.threads] = FastPath(model, capacity=capacity, threads=cell.threads)
+            warm[cell.threads] = FastPath(model, capacity=capacity, threads=cell.threads, kv_cache=kv_cache)
         path = warm[cell.threads]
         path.position = 0
         for piece in (other[:-1], other[-1:]):
@@ -208,10 +215,10 @@ def _forward(path: "FastPath", tokens: Sequence[int], cell: Cell, tap: Callable[
 def main(open_model: Callable[[str], Model] | None = None) -> int:
     """Measure the cells that standard input asks for, and answer on standard output; 0, or 2 for an EngineError.
 
-    Input: {model, tokens, cells, silent_first, first, known, wanted, file}. `first`: whether a cell that differs is the
-    last, from `known`, the sha256 of a cell, or else from the first one. `wanted`: [stage, layer], whose tensor of the
-    last cell goes into `file`, as numpy saves it, or null. Output: {stages: [{"stage layer": sha256, ..}, ..]}, in the
-    order of the cells, or {error}.
+    Input: {model, tokens, kv_cache, cells, silent_first, first, known, wanted, file}. `first`: whether a cell that
+    differs is the last, from `known`, the sha256 of a cell, or else from the first one. `wanted`: [stage, layer], whose
+    tensor of the last cell goes into `file`, as numpy saves it, or null. Output: {stages: [{"stage layer": sha256, ..},
+    ..]}, in the order of the cells, or {error}.
     """
     request = json.load(sys.stdin)
     try:
@@ -230,10 +237,11 @@ def _answered(request: dict[str, Any], open_model: Callable[[str], Model]) -> di
 
     model, cells = open_model(request["model"]), [Cell(**cell) for cell in request["cells"]]
     choose(cells[0].variant)  # refused if the kernels are another's: its cells would be measured under a false name
-    compile_kernels(formats_of(model), _note)
+    compile_kernels(formats_of(model), _note, (request["kv_cache"],))
     wanted = tuple(request["wanted"]) if request["wanted"] else None
     found, known = [], request["known"]
-    for one in measure(model, request["tokens"], cells, wanted=wanted, silent_first=request["silent_first"]):
+    options = {"wanted": wanted, "silent_first": request["silent_first"], "kv_cache": request["kv_cache"]}
+    for one in measure(model, request["tokens"], cells, **options):
         found.append(one)
         known = known or digest(one.stages)
         if request["first"] and (digest(one.stages) != known or one.stages.get(LM_HEAD) != one.stages[LOGITS]):

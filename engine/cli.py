@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine import stages
-from engine.commands import MODEL, bench, determinism, note, quantize, synth
+from engine.commands import MODEL, bench, determinism, kv_cache_argument, note, quantize, synth
 from engine.errors import EngineError
 from engine.leaving import leave
-from engine.variants import VARIABLE, VARIANTS
+from engine.variants import KV_CACHES, VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -41,7 +41,15 @@ def run(args: argparse.Namespace) -> int:
     prompt = encode(tokenizer, args.prompt, chat=args.chat)
     check_prompt(prompt, model.config.context)
     capacity = min(model.config.context, len(prompt) + args.max_tokens)
-    path = open_path(model, args.path, capacity=capacity, threads=args.threads, variant=args.variant, tell=note)
+    path = open_path(
+        model,
+        args.path,
+        capacity=capacity,
+        threads=args.threads,
+        variant=args.variant,
+        kv_cache=args.kv_cache,
+        tell=note,
+    )
     decoder = tokenizer.stream()
     tokens: list[int] = []
     text, top, stop = "", [], ""
@@ -65,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             "model": {"name": model.config.name, "architecture": model.config.architecture, "file": str(model.path)},
             "path": path.name,
             "variant": path.variant,
+            "kv_cache": path.kv_cache,
             "prompt": args.prompt,
             "prompt_tokens": prompt,
             "tokens": tokens,
@@ -105,7 +114,15 @@ def trace(args: argparse.Namespace) -> int:
             )
         prompt = encode(tokenizer, args.prompt, chat=False)
         check_prompt(prompt, model.config.context)
-        path = open_path(model, args.path, capacity=len(prompt), threads=args.threads, variant=args.variant, tell=note)
+        path = open_path(
+            model,
+            args.path,
+            capacity=len(prompt),
+            threads=args.threads,
+            variant=args.variant,
+            kv_cache=args.kv_cache,
+            tell=note,
+        )
         folder = Path(args.output) if args.output else trace_folder.default_folder(model.path)
         with trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers)) as writer:
             path.forward(prompt, tap=writer.tap)
@@ -120,6 +137,7 @@ def trace(args: argparse.Namespace) -> int:
                 tokens=prompt,
                 path=path.name,
                 variant=path.variant,
+                kv_cache=path.kv_cache,
             )
     print(f"{len(manifest.tensors)} tensors in {folder}")
     note(f"{served_by(path)}; {len(prompt)} tokens {' '.join(map(str, prompt))}")
@@ -171,7 +189,7 @@ def warmup(args: argparse.Namespace) -> int:
 
     start = time.perf_counter()
     names = {name for model in models for name in formats_of(model)} or {fmt.name for fmt in FORMATS.values()}
-    compiled = compile_kernels(names, note)
+    compiled = compile_kernels(names, note, KV_CACHES)
     print(f"{compiled} kernels compiled in {time.perf_counter() - start:.1f} s, kept in {prepared.FOLDER}")
     current = Path(prepared.FOLDER)
     folders, nbytes = prune(current)
@@ -212,7 +230,7 @@ def served_by(path: Any) -> str:
     threads = ""
     if path.name == "fast":
         slow = "" if path.threading == "omp" else f" by {path.threading}, slower than OpenMP, which is missing"
-        threads = f", {path.threads} threads{slow}"
+        threads = f", {path.kv_cache} cache, {path.threads} threads{slow}"
     return f"path {path.name}, variant {path.variant}{threads}"
 
 
@@ -237,6 +255,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--path", default="fast", choices=("fast", "reference"), help="execution path (default: fast)")
         sub.add_argument("--threads", type=int, metavar="N", help="threads of the fast path (default: all cores)")
         variant(sub)
+        kv_cache_argument(sub)
 
     def variant(sub: argparse.ArgumentParser) -> None:
         known = ", ".join(VARIANTS)

@@ -21,6 +21,7 @@ from engine import variants
 from engine.cells import F32, LM_HEAD, LOGITS, THREADS, Cell, Key, digest, key_of, planned, unlike_others
 from engine.errors import EngineError
 from engine.trace_folder import execution_order
+from engine.variants import KV_CACHES
 
 CHILD = (sys.executable, "-P", "-m", "engine.cells")
 """The command of a process that measures."""
@@ -100,6 +101,7 @@ def run(
     layers: int,
     variant: str | None,
     tell: Callable[[str], None],
+    kv_cache: str = KV_CACHES[0],
     *,
     first: bool = False,
 ) -> Outcome:
@@ -108,6 +110,7 @@ def run(
     layers   of the model
     variant  whose cells are wanted, None for all; EngineError for one that is unknown or cannot be run here
     tell     called with a line before the first process starts
+    kv_cache what keys and values are kept in
     first    whether to measure no more once two cells differ
     """
     if variant is not None:
@@ -129,7 +132,7 @@ def run(
             return []
         known = next(map(digest, so_far.values()), None)
         try:
-            return start(model, tokens, batch, first=first, known=known)
+            return start(model, tokens, batch, kv_cache=kv_cache, first=first, known=known)
         except EngineError as error:
             return error
 
@@ -151,7 +154,7 @@ def run(
 
 
 def tensors_again(
-    model: Path, tokens: Sequence[int], outcome: Outcome, spots: tuple[Spot, Spot]
+    model: Path, tokens: Sequence[int], outcome: Outcome, spots: tuple[Spot, Spot], kv_cache: str = KV_CACHES[0]
 ) -> tuple[F32, F32] | None:
     """Both tensors, from processes that run what those of the outcome ran up to there; None if one does not come."""
     found = []
@@ -160,7 +163,7 @@ def tensors_again(
         try:
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "tensor.npy"
-                start(model, tokens, before[: before.index(spot.cell) + 1], keep=(spot.key, file))
+                start(model, tokens, before[: before.index(spot.cell) + 1], keep=(spot.key, file), kv_cache=kv_cache)
                 found.append(np.load(file))
         except (EngineError, FileNotFoundError):  # the process failed, or its cell has no such tensor
             return None
@@ -173,6 +176,7 @@ def start(
     cells: Sequence[Cell],
     *,
     keep: tuple[Key, Path] | None = None,
+    kv_cache: str = KV_CACHES[0],
     first: bool = False,
     known: str | None = None,
 ) -> list[Stages]:
@@ -186,6 +190,7 @@ def start(
     request = {
         "model": str(model),
         "tokens": list(tokens),
+        "kv_cache": kv_cache,
         "cells": [asdict(cell) for cell in cells],
         "silent_first": threads % 2 == 0,  # as the first work of a process, both are tried
         "first": first,

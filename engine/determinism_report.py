@@ -7,6 +7,7 @@ from typing import Any
 from engine.cells import F32, digest
 from engine.compare import Difference, compare
 from engine.determinism import Outcome, Spot
+from engine.variants import KV_CACHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Report:
     model   name, architecture, file, sha256
     spots   the two tensors, if some differ
     values  both tensors as they came out when they were run once more; None where they did not
+    kv_cache  what keys and values were kept in
     """
 
     model: dict[str, str]
@@ -23,6 +25,7 @@ class Report:
     outcome: Outcome
     spots: tuple[Spot, Spot] | None = None
     values: tuple[F32, F32] | None = None
+    kv_cache: str = KV_CACHES[0]
 
     def first(self) -> Difference | None:
         """The first value in which the two tensors differ; None where running them once more shows none."""
@@ -39,6 +42,7 @@ class Report:
             "schema": "apr-determinism/1",
             "model": self.model,
             "tokens": list(self.tokens),
+            "kv_cache": self.kv_cache,
             "verdict": outcome.verdict,
             "sha256": min(kinds, default=None) if outcome.verdict == "equal" else None,
             "planned": outcome.planned,
@@ -74,7 +78,10 @@ class Report:
     def as_text(self) -> str:
         outcome = self.outcome
         counts = Counter((cell.variant, digest(stages)) for cell, stages in outcome.measured.items())
-        lines = [f"{self.model['name']}; tokens: {len(self.tokens)}", "cells  variant      sha256"]
+        lines = [
+            f"{self.model['name']}; tokens: {len(self.tokens)}; {self.kv_cache} cache",
+            "cells  variant      sha256",
+        ]
         lines += [f"{count:5}  {variant:11}  {value}" for (variant, value), count in counts.items()]
         for one in outcome.not_run:
             reason = one.reason.replace("\n", "\n       ")

@@ -18,19 +18,21 @@ from engine.errors import EngineError
 from engine.model import Model, Weight
 from engine.numerics import rope_tables
 from engine.reference import Tap
-from engine.variants import chosen
+from engine.variants import KV_CACHES, chosen
 
 CHUNK = 256
 """Tokens of a prompt that are computed at a time, unless they are traced: memory stays small, and bits the same."""
 
 
 class FastPath:
-    """Forward passes with a cache of keys and values of fixed capacity, in float32."""
+    """Forward passes with a cache of keys and values of fixed capacity, in float32 or float16."""
 
     name = "fast"
 
-    def __init__(self, model: Model, *, capacity: int, threads: int | None = None) -> None:
-        """A cache for `capacity` tokens; threads None: one per core that this process may use."""
+    def __init__(
+        self, model: Model, *, capacity: int, threads: int | None = None, kv_cache: str = KV_CACHES[0]
+    ) -> None:
+        """A cache for `capacity` tokens, of KV_CACHES; threads None: one per core that this process may use."""
         c = model.config
         available = int(numba.config.NUMBA_NUM_THREADS)
         if threads is None:
@@ -40,9 +42,9 @@ class FastPath:
                 f"{threads} threads asked for", where="--threads", hint=f"1 to {available} are possible here"
             )
         self.model, self.threads, self.capacity, self.position = model, threads, capacity, 0
-        self.variant = chosen()
+        self.variant, self.kv_cache = chosen(), kv_cache
         try:
-            self.keys, self.values = cache("float32", c.n_layers, c.kv_heads, capacity, c.head_dim)
+            self.keys, self.values = cache(kv_cache, c.n_layers, c.kv_heads, capacity, c.head_dim)
             self.cosine, self.sine = rope_tables(capacity, c.rope_base, c.rope_dim, c.rope_scale, model.rope_factors)
         except MemoryError:
             raise EngineError(
@@ -63,7 +65,7 @@ class FastPath:
         self.settings_address, self.scale_address = self.settings.ctypes.data, self.scale.ctypes.data
         self.keys_addresses = [layer.ctypes.data for layer in self.keys]
         self.values_addresses = [layer.ctypes.data for layer in self.values]
-        self._keep, self._score, self._mix = map(kernels.address, kernels.kernels_of_cache("float32"))
+        self._keep, self._score, self._mix = map(kernels.address, kernels.kernels_of_cache(kv_cache))
         self._buffers: dict[int, Buffers] = {}
 
     @property
@@ -161,7 +163,7 @@ class FastPath:
         kernels.products(product.jobs, rows.addresses, rows.pitch, out)
 
     def rotate(self, b: Buffers, layer: int) -> None:
-        """q and k = queries and keys after rotary positions; keys and values into the cache."""
+        """q and k = queries and keys after rotary positions; keys and values, rounded to its kind, into the cache."""
         c, past = self.model.config, self.position
         here = slice(past, past + len(b.x))
         kernels.rotate(

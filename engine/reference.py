@@ -21,6 +21,7 @@ class ReferencePath:
 
     name = "reference"
     variant = "numpy-float64"
+    kv_cache = None
 
     def __init__(self, model: Model) -> None:
         self.model = model

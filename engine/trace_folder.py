@@ -59,6 +59,7 @@ class Manifest:
     tokens   ids of the prompt, in order
     path     "reference" or "fast": the execution path that served
     variant  the kernel variant that served
+    kv_cache what the fast path kept keys and values in; None of the reference path, and where nobody wrote it down
     tensors  in the order of execution
     """
 
@@ -69,6 +70,7 @@ class Manifest:
     path: str
     variant: str
     tensors: tuple[Entry, ...]
+    kv_cache: str | None = None
 
 
 def stage_path(folder: Path, stage: str, layer: int | None) -> Path:
@@ -148,7 +150,15 @@ class TraceWriter:
         self._entries[stage, layer] = Entry(file, stage, layer, tuple(array.shape))
 
     def finish(
-        self, *, engine: str, model: Mapping[str, str], prompt: str, tokens: Iterable[int], path: str, variant: str
+        self,
+        *,
+        engine: str,
+        model: Mapping[str, str],
+        prompt: str,
+        tokens: Iterable[int],
+        path: str,
+        variant: str,
+        kv_cache: str | None = None,
     ) -> Manifest:
         """Write the manifest and return it; its fields are those of Manifest, those of model of TracedModel.
 
@@ -173,6 +183,7 @@ class TraceWriter:
             "tokens": list(tokens),
             "path": path,
             "variant": variant,
+            **({"kv_cache": kv_cache} if kv_cache else {}),
             "tensors": [
                 {"file": entry.file, "stage": entry.stage, "layer": entry.layer, "shape": list(entry.shape)}
                 for entry in entries
@@ -254,6 +265,7 @@ def _checked(document: Any, where: str) -> Manifest:
             tokens=tuple(tokens),
             path=_value(document, "path", str),
             variant=_value(document, "variant", str),
+            kv_cache=_value(document, "kv_cache", str) if "kv_cache" in document else None,
             tensors=tuple(sorted(entries, key=lambda entry: execution_order(entry.stage, entry.layer))),
         )
         if not tokens or not all(type(token) is int and token >= 0 for token in tokens):

@@ -40,6 +40,9 @@ VARIANTS = {
 }
 """The fastest first."""
 
+KV_CACHES = ("float32", "float16")
+"""What the fast path can keep keys and values in, the default first; each has kernels of its own."""
+
 _chosen = ""
 
 

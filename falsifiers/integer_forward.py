@@ -20,8 +20,8 @@ class Tensors(dict[tuple[str, int | None], F32]):
     """Every stage of a forward pass, by name and layer (None: the whole model), as `apr trace` has it."""
 
 
-def forward(model: Model, tokens: Sequence[int]) -> Tensors:
-    """All stages of a prompt; `lm_head` is that of the last position."""
+def forward(model: Model, tokens: Sequence[int], kv_cache: str = "float32") -> Tensors:
+    """All stages of a prompt, with a cache in float32 or float16; `lm_head` is that of the last position."""
     c, T, found = model.config, len(tokens), Tensors()
     cosine, sine = integer_steps.rope_tables(T, c.rope_base, c.rope_dim, c.rope_scale, model.rope_factors)
 
@@ -38,6 +38,7 @@ def forward(model: Model, tokens: Sequence[int]) -> Tensors:
         q, k, v = np.split(qkv, [c.q_width, c.q_width + c.kv_width], axis=1)
         q, k, v = heads(q), heads(k), heads(v, turned=False)
         found["q_post_rope", index], found["k_post_rope", index] = q.reshape(T, -1), k.reshape(T, -1)
+        k, v = integer_steps.kept(k, kv_cache), integer_steps.kept(v, kv_cache)
         mixed, found["attn_scores", index], found["attn_softmax", index] = integer_steps.attend(q, k, v, 0)
         h = found["attention", index] = mixed.reshape(T, -1)
         delta = found["attn_out", index] = product(h, layer.attn_out)

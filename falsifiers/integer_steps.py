@@ -71,6 +71,12 @@ def rotate(x: F32, cosine: F32, sine: F32, *, adjacent: bool) -> F32:
     return turned
 
 
+def kept(x: F32, kv_cache: str) -> F32:
+    """Keys or values as they are read from a cache in float32 or float16."""
+    with np.errstate(over="ignore"):
+        return x.astype(kv_cache).astype(np.float32)
+
+
 def attend(q: F32, keys: F32, values: F32, past: int) -> tuple[F32, F32, F32]:
     """Attention of q (T, heads, d) over keys and values (S, kv_heads, d): mixed (T, heads, d), scores and weights.
 

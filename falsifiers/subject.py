@@ -196,12 +196,14 @@ class Installed:
         threads: int | None = None,
         path: str = "fast",
         into: str = "",
+        kv_cache: str | None = None,
     ) -> Path:
         self.runs += 1
         folder = self.trial.folder / (into or f"trace-{self.runs}")
         options: list[object] = ["--path", path, "--output", folder]
         options += ["--layer", layer] if layer else []
         options += ["--threads", threads] if threads else []
+        options += ["--kv-cache", kv_cache] if kv_cache else []
         apr(self.trial, "trace", self.model.path, "--save-tensor", stage_list, *options)
         return folder
 

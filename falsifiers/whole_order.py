@@ -13,7 +13,9 @@ from engine.buffers import Buffers
 from engine.fast import FastPath
 from engine.gguf import read_gguf
 from engine.model import read_model
+from engine.reference import Tap
 from engine.trace_folder import read_manifest
+from engine.variants import KV_CACHES
 from falsifiers import canonical_order, integer_forward, integer_steps, on_arrays
 from falsifiers.defects import rotations_rounded_twice
 from falsifiers.integer_model import fma, lanes_sum, unpack
@@ -26,28 +28,43 @@ TOKENS = [7, 300, 21, 7, 128, 42, 350]
 
 
 def stages_have_the_bits_of_the_order(trial: Trial) -> None:
-    """On random models, mixed and of each format alone, every stage and the logits are those of the order."""
+    """On random models, mixed and of each format alone, every stage and the logits are those of the order.
+
+    The mixed ones with a cache in float16, too.
+    """
     for architecture in ("qwen2", "llama"):
         for every in (None, *NAMED):
             model = random_model(trial.rng, architecture, every)
-            want = integer_forward.forward(model, TOKENS)
-            found: dict[tuple[str, int | None], Any] = {}
-            path = FastPath(model, capacity=len(TOKENS), threads=1)
-            path.forward(TOKENS, tap=lambda stage, layer, array: found.update({(stage, layer): array.copy()}))  # noqa: B023  # called at once
-            same_bits(trial, found, want, f"random {architecture}, {every or 'all formats'}")
+            for kv_cache in KV_CACHES if every is None else KV_CACHES[:1]:
+                want = integer_forward.forward(model, TOKENS, kv_cache)
+                found: dict[tuple[str, int | None], Any] = {}
+                path = FastPath(model, capacity=len(TOKENS), threads=1, kv_cache=kv_cache)
+                path.forward(TOKENS, tap=_into(found))
+                same_bits(trial, found, want, f"random {architecture}, {every or 'all formats'}, {kv_cache} cache")
+
+
+def _into(found: dict[tuple[str, int | None], Any]) -> Tap:
+    """A tap that keeps a copy of every tensor."""
+    return lambda stage, layer, array: found.update({(stage, layer): array.copy()})
 
 
 def commands_have_the_bits_of_the_order(trial: Trial) -> None:
-    """`apr trace` writes the bits that a numpy model of the order computes from the same file; `apr run` goes on so."""
+    """`apr trace` writes the bits that a numpy model of the order computes from the same file; `apr run` goes on so.
+
+    With either kind of cache.
+    """
     trial.oracle("falsifiers.integer_forward", integer_forward.VERSION)
     for subject in subjects(trial):
         assert isinstance(subject, Installed)
         model = read_model(read_gguf(subject.model.path))
-        folder = subject.trace("all")
-        observe_origin(trial, folder)
-        manifest = read_manifest(folder)
-        found = {(entry.stage, entry.layer): tensor(folder, entry.stage, entry.layer) for entry in manifest.tensors}
-        same_bits(trial, found, integer_forward.forward(model, manifest.tokens), subject.model.name)
+        for kv_cache in KV_CACHES:
+            folder = subject.trace("all", kv_cache=kv_cache)
+            observe_origin(trial, folder)
+            manifest = read_manifest(folder)
+            trial.equal(manifest.kv_cache, kv_cache, "the kind of cache in the manifest")
+            found = {(entry.stage, entry.layer): tensor(folder, entry.stage, entry.layer) for entry in manifest.tensors}
+            want = integer_forward.forward(model, manifest.tokens, kv_cache)
+            same_bits(trial, found, want, f"{subject.model.name}, {kv_cache} cache")
         said = json.loads(apr(trial, "run", subject.model.path, "--max-tokens", GENERATED, "--json").out)
         prompt, tokens = said["prompt_tokens"], said["tokens"]
         final = integer_forward.forward(model, [*prompt, *tokens[:-1]])["final_norm", None]
@@ -103,6 +120,22 @@ def values_are_mixed_before_the_division() -> Iterator[None]:
         b.mixed.quantise()
 
     with patched(FastPath, "attend", divided_last):
+        yield
+
+
+@mutant
+def keys_are_cut_to_float16() -> Iterator[None]:
+    """A cache in float16 holds keys whose lower bits are cut off, which rounds toward zero."""
+    rotate = FastPath.rotate
+
+    def cut(self: FastPath, b: Buffers, layer: int) -> None:
+        rotate(self, b, layer)
+        if self.kv_cache == "float16":
+            short = (b.k.view(np.uint32) & 0xFFFFE000).view(np.float32).astype(np.float16)
+            for t in range(len(b.k)):
+                on_arrays.key_slot(self, layer, self.position + t)[:] = short[t]
+
+    with patched(FastPath, "rotate", cut):
         yield
 
 

@@ -30,7 +30,9 @@ TARGETS = (
     *("engine/aprt.py:pack_header", "engine/aprt.py:write_tensor", "engine/aprt.py:replace_file"),
     *("engine/trace_folder.py:tap", "engine/trace_folder.py:stage_path", "engine/reference.py"),
     *(f"engine/kernels/{name}.py" for name in ("blocks", "dots", "floats", "rows", "simd", "steps", "tiles")),
-    *(f"engine/fast.py:{name}" for name in (*STEPS, "Product", "Rows")),
+    *(f"engine/fast.py:{name}" for name in STEPS),
+    "engine/buffers.py:Product",
+    "engine/buffers.py:Rows",
     *("engine/numerics.py:cos_sin", "engine/numerics.py:rope_frequencies", "engine/numerics.py:rope_tables"),
 )
 KINDS = ("delete", "condition", "operator", "constant")

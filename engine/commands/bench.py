@@ -5,7 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from engine.commands import MODEL, note
+from engine.commands import MODEL, kv_cache_argument, note
 from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"kernels: {', '.join(VARIANTS)} (default: ${VARIABLE}, or else the fastest that the CPU has)",
     )
+    kv_cache_argument(parser)
     parser.add_argument("--vs-llama-cpp", action="store_true", help="measure llama.cpp beside it (extra `oracles`)")
     parser.add_argument("--json", action="store_true", help="one JSON object (schema apr-bench/1)")
 
@@ -59,21 +60,24 @@ def run(args: argparse.Namespace) -> int:
                 hint="fewer tokens",
             )
         capacity = plan.prompt + plan.decoded
-        path = open_path(model, "fast", capacity=capacity, threads=threads, variant=args.variant, tell=note)
-        variants.add(path.variant)
+        path = open_path(
+            model, "fast", capacity=capacity, threads=threads, variant=args.variant, kv_cache=args.kv_cache, tell=note
+        )
+        served.add((path.variant, path.kv_cache))
         return model, path
 
-    variants = set[str]()
+    served = set[tuple[str, str | None]]()
     engines = {"apr": bench.summary(bench.measure(opened, plan))}
     if args.vs_llama_cpp:
         engines["llama.cpp"] = bench.summary(bench.beside(place, plan))
-    (variant,) = variants
+    ((variant, kv_cache),) = served
     report = {
         "schema": "apr-bench/1",
         "model": args.model,
         "file": str(place),
         "file_bytes": place.stat().st_size if is_single(place) else weights_nbytes(open_file(place)),
         "variant": variant,
+        "kv_cache": kv_cache,
         "threads": threads,
         "rounds": args.rounds,
         "prompt_tokens": args.prompt,

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from engine.commands import MODEL, note
+from engine.commands import MODEL, kv_cache_argument, note
 from engine.errors import EngineError
 from engine.variants import VARIANTS
 
@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--prompt", default=PROMPT, metavar="TEXT", help="default: %(default)r")
     prompt.add_argument("--tokens", metavar="IDS", help="the ids of the prompt in place of its text, such as 5,17,99")
     parser.add_argument("--variant", metavar="NAME", help=f"cells of this one alone, of {', '.join(VARIANTS)}")
+    kv_cache_argument(parser)
     parser.add_argument("--first", action="store_true", help="measure no more once two cells differ")
     parser.add_argument("--json", action="store_true", help="one JSON object (schema apr-determinism/1)")
 
@@ -33,22 +34,24 @@ def run(args: argparse.Namespace) -> int:
     from engine.determinism_report import Report
     from engine.generate import check_prompt
     from engine.opening import open_model, sha256_of
+    from engine.paths import kv_cache_named
     from engine.registry import locate
 
+    kv_cache = kv_cache_named(args.kv_cache)
     opened = open_model(locate(args.model))
     model, config = opened.model, opened.model.config
     tokens = opened.tokenizer.encode(args.prompt) if args.tokens is None else token_ids(args.tokens, config.vocab)
     check_prompt(tokens, config.context, where="--prompt" if args.tokens is None else "--tokens")
-    outcome = determinism.run(model.path, tokens, config.n_layers, args.variant, note, first=args.first)
+    outcome = determinism.run(model.path, tokens, config.n_layers, args.variant, note, kv_cache, first=args.first)
     spots = outcome.differing()
-    values = determinism.tensors_again(model.path, tokens, outcome, spots) if spots else None
+    values = determinism.tensors_again(model.path, tokens, outcome, spots, kv_cache) if spots else None
     facts = {
         "name": config.name,
         "architecture": config.architecture,
         "file": str(model.path),
         "sha256": sha256_of(model.path),
     }
-    report = Report(facts, tuple(tokens), outcome, spots, values)
+    report = Report(facts, tuple(tokens), outcome, spots, values, kv_cache)
     print(json.dumps(report.as_json()) if args.json else report.as_text())
     return outcome.exit_code
 

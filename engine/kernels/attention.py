@@ -26,6 +26,7 @@ from engine.kernels.simd import (
     kernel,
     load,
     number,
+    prefetch,
     splat,
     store,
     times,
@@ -36,6 +37,8 @@ from engine.variants import VNNI, chosen
 
 SIDE = 4 if chosen() == VNNI else 2
 """Queries that meet a key or value at a time, and planes of values that meet them: as many as registers hold sums."""
+BLOCKS_AHEAD, KEYS_AHEAD = 2, 32
+"""How far ahead keys and values are asked for: a processor does not guess the order in which they are read."""
 SIZES = {"float32": 4, "float16": 2}
 """Bytes of an entry in each kind of cache."""
 
@@ -59,8 +62,9 @@ def scoring(kind: str) -> Any:
         def block_of(number_: int) -> None:
             rows = [load(b, queries, I64, 8 * i) for i in range(number_)]
             with counting(b, blocks) as block:
-                start = at(b, keys, b.mul(block, times(b, lines, LANES * LANES * SIZES[kind])))
-                for i, total in enumerate(_lanes(b, kind, rows, start, lines, 0, 1)):
+                size = times(b, lines, LANES * LANES * SIZES[kind])
+                start, ahead = at(b, keys, b.mul(block, size)), times(b, size, BLOCKS_AHEAD)
+                for i, total in enumerate(_lanes(b, kind, rows, start, ahead, lines, 0, 1)):
                     place = at(b, times(b, block, LINE), times(b, pitch, i))
                     store(b, b.fmul(total, factor), scores, place)
 
@@ -70,16 +74,20 @@ def scoring(kind: str) -> Any:
     return kernel(scores_of)
 
 
-def _lanes(b: Builder, kind: str, rows: list[Value], keys: Value, lines: Value, first: int, step: int) -> list[Value]:
+def _lanes(
+    b: Builder, kind: str, rows: list[Value], keys: Value, ahead: Value, lines: Value, first: int, step: int
+) -> list[Value]:
     """The lanes first, first + step, .. of the products of each query with 16 keys, summed in the fixed tree."""
     if step < LANES // 2:
-        both = [_lanes(b, kind, rows, keys, lines, lane, 2 * step) for lane in (first, first + step)]
+        both = [_lanes(b, kind, rows, keys, ahead, lines, lane, 2 * step) for lane in (first, first + step)]
         return [b.fadd(lower, upper) for lower, upper in zip(*both, strict=True)]
     lanes = (first, first + step)
     sums = [[variable(b, splat(FLOATS, 0.0)) for _ in rows] for _ in lanes]
     with counting(b, lines) as line:
         for lane, places in zip(lanes, sums, strict=True):
-            entries = _cached(b, kind, keys, at(b, times(b, line, LANES * LANES), lane * LANES))
+            place = at(b, times(b, line, LANES * LANES), lane * LANES)
+            prefetch(b, at(b, keys, at(b, times(b, place, SIZES[kind]), ahead)))
+            entries = _cached(b, kind, keys, place)
             for row, place in zip(rows, places, strict=True):
                 own = broadcast(b, load(b, row, F32, at(b, times(b, line, LINE), 4 * lane)), LANES)
                 b.store(fma(b, own, entries, b.load(place)), place)
@@ -139,7 +147,10 @@ def mixing(kind: str) -> Any:
             starts = [at(b, values, b.mul(at(b, first, i), plane)) for i in range(wide)]
             sums = [[variable(b, load(b, place, FLOATS, LINE * i)) for i in range(wide)] for place in places]
             with counting(b, keys) as key:
-                entries = [_cached(b, kind, start, times(b, key, LANES)) for start in starts]
+                place = times(b, key, LANES)
+                for start in starts:
+                    prefetch(b, at(b, start, times(b, at(b, place, KEYS_AHEAD * LANES), SIZES[kind])))
+                entries = [_cached(b, kind, start, place) for start in starts]
                 for i, own in enumerate(sums):
                     weight = broadcast(b, load(b, weights, F32, at(b, times(b, pitch, i), times(b, key, 4))), LANES)
                     for entry, place in zip(entries, own, strict=True):

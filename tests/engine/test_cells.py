@@ -251,8 +251,8 @@ def test_a_number_of_threads_that_does_not_run_is_no_measurement(model, monkeypa
 def asked(monkeypatch, **request):
     """(exit code, answer) of the program to a request."""
     whole = {
-        "model": str(locate("tiny-qwen2")), "tokens": [5, 6], "silent_first": False, "first": False, "known": None,
-        "wanted": None, "file": None,
+        "model": str(locate("tiny-qwen2")), "tokens": [5, 6], "kv_cache": "float32", "silent_first": False,
+        "first": False, "known": None, "wanted": None, "file": None,
     }  # fmt: skip
     cell = {name: getattr(PLAIN, name) for name in PLAIN.__slots__}
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({**whole, "cells": [cell], **request})))

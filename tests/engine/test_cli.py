@@ -24,7 +24,7 @@ from engine.formats import FORMATS
 from engine.kernels import prepared
 from engine.registry import locate
 from engine.trace_folder import read_manifest
-from engine.variants import available, chosen
+from engine.variants import KV_CACHES, available, chosen
 from engine.warmup import compile_kernels
 from tests.engine.commands import test_bench as bench
 from tests.engine.commands import test_determinism as determinism
@@ -110,7 +110,19 @@ def test_text_is_written_before_the_next_token_is_computed(monkeypatch, small):
 def test_the_json_of_a_run_has_these_keys(answer):
     said = answer("--prompt", TEXT, "--max-tokens", 3)
     assert list(said) == [
-        *("schema", "model", "path", "variant", "prompt", "prompt_tokens", "tokens", "text", "stop", "top_first")
+        *(
+            "schema",
+            "model",
+            "path",
+            "variant",
+            "kv_cache",
+            "prompt",
+            "prompt_tokens",
+            "tokens",
+            "text",
+            "stop",
+            "top_first",
+        )
     ]
     assert (said["schema"], said["path"], said["variant"], said["prompt"]) == ("apr-run/1", "fast", chosen(), TEXT)
     assert said["model"]["architecture"] == "qwen2"
@@ -124,9 +136,8 @@ def test_the_json_of_a_run_has_these_keys(answer):
 
 def test_the_last_line_says_which_path_served_and_why_it_ended(apr, small):
     _, _, err = apr("run", small, "--prompt", "hi", "--max-tokens", 2)
-    pattern = (
-        rf"apr: path fast, variant {chosen()}, \d+ threads.*; 1 prompt tokens, 2 generated; --max-tokens reached\n"
-    )
+    served = rf"apr: path fast, variant {chosen()}, float32 cache, \d+ threads.*; "
+    pattern = served + r"1 prompt tokens, 2 generated; --max-tokens reached\n"
     assert re.fullmatch(pattern, err)
     _, _, err = apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--path", "reference")
     assert err.startswith("apr: path reference, variant numpy-float64; 1 prompt tokens, 1 generated; ")
@@ -153,7 +164,10 @@ def test_run_path_chooses_the_path(answer):
 
 
 def test_run_threads_sets_their_number(apr, small):
-    assert f"{chosen()}, 1 threads" in apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--threads", 1)[2]
+    assert (
+        f"{chosen()}, float32 cache, 1 threads"
+        in apr("run", small, "--prompt", "hi", "--max-tokens", 1, "--threads", 1)[2]
+    )
 
 
 def test_run_max_tokens_limits_the_answer(answer, small):
@@ -210,7 +224,7 @@ def test_logits_that_are_not_finite_are_an_error(apr, tmp_path):
 def test_trace_writes_what_is_selected(apr, tmp_path, small):
     code, out, err = apr("trace", small, "--save-tensor", "lm_head,FFN_Gate", "--prompt", "hi")
     assert (code, out) == (0, "3 tensors in small-trace\n")
-    assert re.fullmatch(rf"apr: path fast, variant {chosen()}, \d+ threads.*; 1 tokens 256\n", err)
+    assert re.fullmatch(rf"apr: path fast, variant {chosen()}, float32 cache, \d+ threads.*; 1 tokens 256\n", err)
     files = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert files == [
         f"small-trace/{name}"
@@ -266,15 +280,61 @@ def test_variant_chooses_the_kernels(apr, small, verb, monkeypatch, tmp_path):
         assert err.startswith(f"apr: --variant: the kernels of this process are {chosen()}\n")
 
 
+@pytest.mark.parametrize("verb", ["run", "trace"])
+def test_kv_cache_chooses_what_keys_and_values_are_kept_in(apr, small, monkeypatch, verb):
+    kept = []
+    forward = engine.fast.FastPath.forward
+    monkeypatch.setattr(
+        engine.fast.FastPath,
+        "forward",
+        lambda self, *args, **options: (
+            kept.append((self.keys.dtype, self.values.dtype)) or forward(self, *args, **options)
+        ),
+    )
+    rest = {"run": ["--max-tokens", 1], "trace": ["--save-tensor", "all", "--output", "t"]}[verb]
+    for kind, options in (
+        ("float32", []),
+        ("float32", ["--kv-cache", "float32"]),
+        ("float16", ["--kv-cache", "float16"]),
+    ):
+        code, _, err = apr(verb, small, *rest, *options)
+        assert (code, kept.pop(), kept) == (0, (np.dtype(kind), np.dtype(kind)), [])
+        assert f", {kind} cache, " in err
+    assert apr(verb, small, *rest, "--kv-cache", "float8") == (
+        2,
+        "",
+        "apr: --kv-cache: unknown kind of cache 'float8'\n  hint: one of: float32, float16\n",
+    )
+    for kind in KV_CACHES:
+        assert apr(verb, small, *rest, "--kv-cache", kind, "--path", "reference") == (
+            2,
+            "",
+            "apr: --kv-cache: the reference path keeps keys and values in float64\n  hint: leave it out\n",
+        )
+
+
+def test_a_run_and_a_trace_say_which_kind_of_cache_served(answer, traced, small):
+    fast = answer(small, "--prompt", "hey", "--max-tokens", 1, "--kv-cache", "float16")
+    assert fast["kv_cache"] == "float16"
+    assert fast["top_first"] != answer(small, "--prompt", "hey", "--max-tokens", 1)["top_first"]
+    assert answer(small, "--max-tokens", 1, "--path", "reference")["kv_cache"] is None
+    (half, a), (single, b) = (traced(small, "--prompt", "hey", "--kv-cache", kind) for kind in ("float16", "float32"))
+    assert (half.kv_cache, single.kv_cache) == ("float16", "float32")
+    assert a.tobytes() != b.tobytes()
+    assert traced(small, "--path", "reference")[0].kv_cache is None
+
+
 def test_warmup_compiles_what_the_models_need_or_all_formats(apr, small, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(prepared, "FOLDER", str(folder_of_kernels(tmp_path, chosen(), "f")))  # not the user's
-    monkeypatch.setattr(warmup, "compile_kernels", lambda names, tell: asked.append(set(names)) or len(asked))
+    monkeypatch.setattr(
+        warmup, "compile_kernels", lambda names, tell, caches: asked.append((set(names), caches)) or len(asked)
+    )
     assert re.fullmatch(
         rf"1 kernels compiled in \d+\.\d s, kept in .*{chosen()}-[0-9a-f]{{16}}\n", apr("warmup", small)[1]
     )
     assert apr("warmup")[1].startswith("2 kernels compiled")
-    assert asked == [{"Q8_0"}, {fmt.name for fmt in FORMATS.values()}]
+    assert asked == [({"Q8_0"}, KV_CACHES), ({fmt.name for fmt in FORMATS.values()}, KV_CACHES)]
     code, out, err = apr("warmup", "nothing.gguf")
     assert (code, out) == (2, "")
     assert "nothing.gguf" in err
@@ -307,7 +367,7 @@ def test_warmup_removes_what_other_versions_left_and_says_so(apr, small, monkeyp
 
 
 def test_trace_threads_sets_their_number(apr, small):
-    assert f"{chosen()}, 1 threads" in apr("trace", small, "--save-tensor", "lm_head", "--threads", 1)[2]
+    assert f"{chosen()}, float32 cache, 1 threads" in apr("trace", small, "--save-tensor", "lm_head", "--threads", 1)[2]
 
 
 @pytest.mark.parametrize("flag", ["--output", "--save-tensor-dir"])
@@ -599,6 +659,7 @@ COVERED = {
     ("run", "--path"): test_run_path_chooses_the_path,
     ("run", "--threads"): test_run_threads_sets_their_number,
     ("run", "--variant"): test_variant_chooses_the_kernels,
+    ("run", "--kv-cache"): test_kv_cache_chooses_what_keys_and_values_are_kept_in,
     ("run", "--max-tokens"): test_run_max_tokens_limits_the_answer,
     ("run", "--temperature"): test_run_temperature_top_k_top_p_and_seed_govern_the_choice,
     ("run", "--top-k"): test_run_temperature_top_k_top_p_and_seed_govern_the_choice,
@@ -617,6 +678,7 @@ COVERED = {
     ("trace", "--path"): test_trace_path_chooses_the_path,
     ("trace", "--threads"): test_trace_threads_sets_their_number,
     ("trace", "--variant"): test_variant_chooses_the_kernels,
+    ("trace", "--kv-cache"): test_kv_cache_chooses_what_keys_and_values_are_kept_in,
     ("warmup", "MODEL"): test_warmup_compiles_what_the_models_need_or_all_formats,
     ("warmup", "--variant"): test_variant_chooses_the_kernels,
     ("diff", "A"): test_diff_exits_with_0_1_or_2,
@@ -632,6 +694,7 @@ COVERED = {
     ("bench", "--rounds"): bench.test_every_measure_is_reported_with_its_spread,
     ("bench", "--threads"): bench.test_every_measure_is_reported_with_its_spread,
     ("bench", "--variant"): bench.test_every_measure_is_reported_with_its_spread,
+    ("bench", "--kv-cache"): bench.test_kv_cache_is_measured_and_named,
     ("bench", "--json"): bench.test_every_measure_is_reported_with_its_spread,
     ("bench", "--vs-llama-cpp"): bench.test_llama_cpp_stands_beside,
     ("determinism", "MODEL"): determinism.test_model_and_prompt_are_what_is_run,
@@ -639,6 +702,7 @@ COVERED = {
     ("determinism", "--prompt"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--variant"): determinism.test_the_command_is_green_for_the_packaged_model,
     ("determinism", "--first"): determinism.test_first_ends_with_the_difference,
+    ("determinism", "--kv-cache"): determinism.test_kv_cache_is_what_every_cell_has,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
     ("quantize", "IN"): quantize.test_in_and_out_name_the_files,
     ("quantize", "OUT"): quantize.test_in_and_out_name_the_files,

@@ -213,7 +213,7 @@ def test_the_text_accounts_for_every_cell():
     )
     value = cells.digest(SAME)
     assert report(outcome).as_text().splitlines() == [
-        "m; tokens: 2",
+        "m; tokens: 2; float32 cache",
         "cells  variant      sha256",
         f"   48  avx512-vnni  {value}",
         f"   32  avx2         {value}",
@@ -228,7 +228,19 @@ def test_the_json_has_these_keys_and_one_sha256_of_all_only_where_all_are_equal(
     outcome = Outcome(dict.fromkeys(planned(), SAME), (), 4)
     told = report(outcome).as_json()
     assert list(told) == [
-        *("schema", "model", "tokens", "verdict", "sha256", "planned", "measured", "cells", "not_run", "first")
+        *(
+            "schema",
+            "model",
+            "tokens",
+            "kv_cache",
+            "verdict",
+            "sha256",
+            "planned",
+            "measured",
+            "cells",
+            "not_run",
+            "first",
+        )
     ]
     assert (told["schema"], told["tokens"], told["verdict"]) == ("apr-determinism/1", [5, 6], "equal")
     assert told["sha256"] == cells.digest(SAME)
@@ -316,7 +328,7 @@ def test_a_process_that_gives_no_answer_is_one_error(monkeypatch, code, told):
 def test_tensors_come_from_a_process_that_runs_what_came_before(monkeypatch):
     ran = []
 
-    def fake(model, tokens, batch, *, keep=None):
+    def fake(model, tokens, batch, *, keep=None, kv_cache):
         ran.append((list(batch), keep[0]))
         np.save(keep[1], np.zeros(3, np.float32))
 

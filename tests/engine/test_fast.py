@@ -11,7 +11,8 @@ from engine.errors import EngineError
 from engine.fast import FastPath
 from engine.reference import ReferencePath
 from engine.stages import ORDER
-from engine.variants import chosen
+from engine.variants import KV_CACHES, chosen
+from falsifiers.on_arrays import cached
 from falsifiers.synthetic import NAMED, random_model, random_weight
 from tests.engine.widths import WIDTHS, of_width
 
@@ -207,6 +208,40 @@ def test_rotary_constants_that_cannot_be_computed_are_refused(model):
         opened(replace(model, config=replace(model.config, rope_scale=1e-9)))
     with pytest.raises(EngineError, match=message):
         opened(replace(model, rope_factors=np.full(model.config.rope_dim // 2, 1e-30, np.float32)))
+
+
+def test_a_cache_in_float16_takes_half_and_holds_what_was_rounded(model):
+    half, single = FastPath(model, capacity=40, threads=1, kv_cache="float16"), opened(model, capacity=40)
+    assert half.keys.nbytes + half.values.nbytes == (single.keys.nbytes + single.values.nbytes) // 2
+    logits, seen = traced(half, TOKENS)
+    plain = single.forward(TOKENS)
+    assert 0 < error(logits, plain) < 0.05
+    stages = {(stage, layer): array for stage, layer, array in seen}
+    for index in range(model.config.n_layers):
+        keys, values = (cache.swapaxes(0, 1)[: len(TOKENS)].reshape(len(TOKENS), -1) for cache in cached(half, index))
+        tapped = stages["k_post_rope", index]
+        assert not np.array_equal(tapped, keys)  # the stage is what was before
+        assert np.array_equal(tapped.astype(np.float16), keys)
+        assert np.array_equal(stages["qkv_bias", index][:, -model.config.kv_width :].astype(np.float16), values)
+
+
+def test_a_cache_in_float16_has_the_same_bits_in_pieces(model):
+    def path():
+        return FastPath(model, capacity=16, threads=1, kv_cache="float16")
+
+    whole, pieces = path().forward(TOKENS), path()
+    for token in TOKENS:
+        last = pieces.forward([token])
+    assert last.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("capacity", [1, 15, 16, 17, 100])
+@pytest.mark.parametrize("kv_cache", KV_CACHES)
+def test_the_cache_begins_where_a_line_of_the_processor_s_does(model, capacity, kv_cache):
+    path = FastPath(model, capacity=capacity, threads=1, kv_cache=kv_cache)
+    assert path.keys.ctypes.data % 64 == path.values.ctypes.data % 64 == 0
+    assert not path.keys.any()
+    assert not path.values.any()
 
 
 def test_a_cache_for_which_there_is_no_memory_is_refused(model):

@@ -10,6 +10,7 @@ import pytest
 from engine import fast, paths, reference
 from engine.errors import EngineError
 from engine.paths import NAMES, open_path
+from engine.variants import KV_CACHES
 from falsifiers.synthetic import random_model
 
 MODEL = random_model(np.random.default_rng(51), "qwen2")
@@ -48,6 +49,29 @@ def test_the_reference_path_takes_no_threads(threads):
         EngineError, match=r"^--threads: the reference path runs on numpy's own threads\n  hint: leave it out"
     ):
         open_path(MODEL, "reference", capacity=5, threads=threads)
+
+
+@pytest.mark.parametrize("kv_cache", [None, "float32", "float16"])
+def test_the_kind_of_cache_is_passed_on_and_by_default_the_first(kv_cache):
+    path = open_path(MODEL, "fast", capacity=5, kv_cache=kv_cache)
+    assert path.kv_cache == path.keys.dtype.name == path.values.dtype.name == (kv_cache or KV_CACHES[0])
+    assert open_path(MODEL, "reference", capacity=5).kv_cache is None
+
+
+@pytest.mark.parametrize("path", NAMES)
+@pytest.mark.parametrize("kv_cache", ["", "float64", "Float16"])
+def test_an_unknown_kind_of_cache_is_refused(path, kv_cache):
+    message = rf"^--kv-cache: unknown kind of cache '{kv_cache}'\n  hint: one of: float32, float16$"
+    with pytest.raises(EngineError, match=message):
+        open_path(MODEL, path, capacity=5, kv_cache=kv_cache)
+
+
+@pytest.mark.parametrize("kv_cache", KV_CACHES)
+def test_the_reference_path_has_no_kind_of_cache(kv_cache):
+    with pytest.raises(
+        EngineError, match=r"^--kv-cache: the reference path keeps keys and values in float64\n  hint: l"
+    ):
+        open_path(MODEL, "reference", capacity=5, kv_cache=kv_cache)
 
 
 def test_without_numba_the_fast_path_is_an_error_and_never_another_path(monkeypatch):

@@ -85,6 +85,15 @@ def test_the_manifest_of_one_tensor_is_exactly_these_bytes(tmp_path):
     )
 
 
+def test_the_kind_of_cache_is_written_down_where_there_is_one(tmp_path):
+    assert trace(tmp_path, stages=("lm_head",)).kv_cache is None
+    writer = tf.TraceWriter(tmp_path, stages=("lm_head",), layers=[0])
+    writer.tap("lm_head", None, np.ones(10, np.float32))
+    assert writer.finish(**facts(kv_cache="float16")).kv_cache == "float16"
+    assert tf.read_manifest(tmp_path).kv_cache == "float16"
+    assert ' "kv_cache": "float16",\n "model"' in (tmp_path / "manifest.json").read_text()
+
+
 def test_two_traces_of_the_same_run_are_the_same_bytes_even_if_the_order_of_taps_differs(tmp_path):
     trace(tmp_path / "a", stages=("ffn_up", "embedding"))
     writer = tf.TraceWriter(tmp_path / "b", stages=("embedding", "ffn_up"), layers=[1, 0])

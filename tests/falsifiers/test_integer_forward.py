@@ -9,6 +9,7 @@ import pytest
 import falsifiers
 from engine.fast import FastPath
 from engine.reference import ReferencePath
+from engine.variants import KV_CACHES
 from falsifiers.integer_forward import forward
 from falsifiers.synthetic import NAMED, random_model
 from tests.engine.widths import WIDTHS, of_width
@@ -49,12 +50,26 @@ def test_every_stage_has_the_bits_of_the_fast_path(architecture, every):
     assert [key for key in want if got[key].tobytes() != want[key].tobytes()] == []
 
 
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_a_cache_in_float16_changes_what_attention_reads_and_nothing_before(architecture):
+    model = random_model(np.random.default_rng(8), architecture)
+    got, plain = forward(model, TOKENS, "float16"), forward(model, TOKENS)
+    want = traced(FastPath(model, capacity=8, kv_cache="float16"))
+    assert [key for key in want if got[key].tobytes() != want[key].tobytes()] == []
+    first = [
+        stage for (stage, layer), values in got.items() if layer == 0 and np.array_equal(values, plain[stage, layer])
+    ]
+    assert first == ["embedding", "attn_norm", "qkv_matmul", "qkv_bias", "q_post_rope", "k_post_rope"]
+    assert 0 < error(got["lm_head", None], plain["lm_head", None]) < 0.05
+
+
+@pytest.mark.parametrize("kv_cache", KV_CACHES)
 @pytest.mark.parametrize("widths", WIDTHS, ids=lambda widths: str(widths["hidden"]))
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
-def test_widths_that_fill_no_vector_keep_the_order(architecture, widths):
+def test_widths_that_fill_no_vector_keep_the_order(architecture, widths, kv_cache):
     rng = np.random.default_rng(7)
     odd = of_width(random_model(rng, architecture), rng, **widths)
-    got, want = forward(odd, TOKENS), traced(FastPath(odd, capacity=8))
+    got, want = forward(odd, TOKENS, kv_cache), traced(FastPath(odd, capacity=8, kv_cache=kv_cache))
     assert [key for key in want if got[key].tobytes() != want[key].tobytes()] == []
 
 

@@ -7,7 +7,7 @@ from engine.formats import dequantise
 from engine.reference import rmsnorm, softmax
 from engine.reference import silu as reference_silu
 from falsifiers.integer_model import lanes_sum
-from falsifiers.integer_steps import attend, exp, norm, rope_tables, rotate, silu, widened
+from falsifiers.integer_steps import attend, exp, kept, norm, rope_tables, rotate, silu, widened
 from falsifiers.synthetic import NAMED, random_weight
 
 f32 = np.float32
@@ -43,6 +43,16 @@ def test_rotary_tables_are_cosines_and_sines(scale, factors):
     assert cosine.dtype == sine.dtype == f32
     assert np.abs(cosine - np.cos(angle)).max() <= 2.0**-24
     assert np.abs(sine - np.sin(angle)).max() <= 2.0**-24
+
+
+def test_a_cache_in_float16_rounds_to_the_nearest_and_ties_to_even():
+    x = np.array(
+        [1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-11 + 2.0**-20, -65519, 65520, 2.0**-25, 3 * 2.0**-25, 1e-9], f32
+    )
+    want = np.array([1, 1 + 2.0**-9, 1 + 2.0**-10, -65504, np.inf, 0, 2.0**-23, 0], f32)
+    assert np.array_equal(kept(x, "float16"), want)
+    assert kept(x, "float16").dtype == kept(x, "float32").dtype == f32
+    assert np.array_equal(kept(x, "float32"), x)
 
 
 @pytest.mark.parametrize("adjacent", [True, False])

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from engine import bench
+from engine.fast import FastPath
 from engine.registry import locate
 from engine.variants import chosen
 
@@ -27,6 +28,17 @@ def test_every_measure_is_reported_with_its_spread(apr):
     assert all(0 < spread["low"] <= spread["median"] <= spread["high"] for spread in found.values())
 
 
+def test_kv_cache_is_measured_and_named(apr, monkeypatch):
+    kept = set()
+    forward = FastPath.forward
+    monkeypatch.setattr(FastPath, "forward", lambda self, *args: kept.add(self.keys.dtype.name) or forward(self, *args))
+    for kind, options in (("float32", []), ("float16", ["--kv-cache", "float16"])):
+        kept.clear()
+        assert json.loads(apr(*SMALL, *options, "--json")[1])["kv_cache"] == kind
+        assert f", {kind} cache, " in apr(*SMALL, *options)[1].splitlines()[0]
+        assert kept == {kind}
+
+
 def test_the_table_names_each_measure_and_what_decoding_reaches(apr):
     code, out, _ = apr(*SMALL)
     lines = out.splitlines()
@@ -45,6 +57,7 @@ def test_the_table_names_each_measure_and_what_decoding_reaches(apr):
         (["--rounds", 0], "apr: --rounds: 0 measures nothing\n  hint: 1 or more\n"),
         (["--prompt", 512], "apr: --prompt: 512 + 3 tokens, the model's context is 512\n  hint: fewer tokens\n"),
         (["--variant", "sse9"], "apr: --variant: unknown variant 'sse9'\n"),
+        (["--kv-cache", "half"], "apr: --kv-cache: unknown kind of cache 'half'\n  hint: one of: float32, float16\n"),
         (["--threads", 0], "apr: --threads: 0 threads asked for\n"),
     ],
 )

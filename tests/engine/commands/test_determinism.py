@@ -12,7 +12,7 @@ from engine.commands.determinism import PROMPT
 from engine.gguf import read_gguf
 from engine.registry import locate, sha256_file
 from engine.tokenizer import Tokenizer
-from engine.variants import available, chosen
+from engine.variants import KV_CACHES, available, chosen
 from engine.warmup import compile_kernels
 
 TINY = locate("tiny-qwen2")
@@ -104,6 +104,19 @@ def test_the_command_is_green_for_the_packaged_model(apr, few):
     }  # fmt: skip
 
 
+def test_kv_cache_is_what_every_cell_has(apr, few):
+    few(lambda cell: cell.threads == 2)
+    found = {}
+    for kind in KV_CACHES:
+        code, out, _ = apr("determinism", "--variant", chosen(), "--kv-cache", kind, "--json")
+        told = json.loads(out)
+        assert (code, told["kv_cache"], told["measured"]) == (0, kind, 16)
+        found[kind] = told["sha256"]
+    assert found["float16"] != found["float32"]
+    few(lambda cell: cell.threads == 2 and cell.chunk is None)
+    assert apr("determinism", "--variant", chosen())[1].startswith("tiny-qwen2; tokens: 19; float32 cache\n")
+
+
 def test_model_and_prompt_are_what_is_run(apr, monkeypatch):
     monkeypatch.setattr(determinism, "CHILD", ("false",))
 
@@ -137,6 +150,7 @@ def test_processes_that_fail_are_exit_code_2(apr, monkeypatch):
         (["--tokens", ",".join(["1"] * 513)], "--tokens: the prompt has 513 tokens, the model's context is 512\n"),
         (["--prompt", ""], "--prompt: the prompt has no tokens\n"),
         (["--variant", "avx9"], "--variant: unknown variant 'avx9'\n"),
+        (["--kv-cache", "float8"], "--kv-cache: unknown kind of cache 'float8'\n  hint: one of: float32, float16\n"),
         (["none.gguf"], "none.gguf: no such file"),
     ],
 )
