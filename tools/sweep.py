@@ -29,7 +29,8 @@ STEPS = ("forward", "_through", "embed", "normalise", "project", "rotate", "atte
 TARGETS = (
     *("engine/aprt.py:pack_header", "engine/aprt.py:write_tensor", "engine/aprt.py:replace_file"),
     *("engine/trace_folder.py:tap", "engine/trace_folder.py:stage_path", "engine/reference.py"),
-    *(f"engine/kernels/{name}.py" for name in ("blocks", "dots", "floats", "rows", "simd", "steps", "tiles")),
+    *(f"engine/kernels/{name}.py" for name in ("attention", "blocks", "dots", "floats")),
+    *(f"engine/kernels/{name}.py" for name in ("heads", "rows", "simd", "steps", "tiles")),
     *(f"engine/fast.py:{name}" for name in STEPS),
     "engine/buffers.py:Product",
     "engine/buffers.py:Rows",

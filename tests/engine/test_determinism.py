@@ -126,7 +126,8 @@ def test_with_first_nothing_more_is_measured_once_two_cells_differ(here):
     (left,) = [one for one in outcome.not_run if one.reason == "two others differ already"]
     assert (len(left.cells), left.failed) == (13 + 2 * 16, False)
     assert not set(left.cells) & set(outcome.measured)
-    assert here.asked == [{"first": True, "known": None}] + [{"first": True, "known": cells.digest(SAME)}] * 3
+    options = {"kv_cache": "float32", "first": True}
+    assert here.asked == [{**options, "known": None}] + [{**options, "known": cells.digest(SAME)}] * 3
 
 
 def test_with_first_everything_is_measured_where_nothing_differs(here):
