@@ -214,8 +214,13 @@ def misread(contract: Contract) -> Oddity | None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's bytes, but no more than one over the limit. UnreadableError where that fails."""
+    """The file's bytes, but no more than one over the limit. UnreadableError where that fails.
+
+    A pipe with a name is not opened, for that may wait for ever; one that a shell or a process opened is (/dev/fd/N).
+    """
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode) and not os.path.realpath(path).startswith("/proc/"):
+            raise UnreadableError("is not a regular file: a named pipe is not read", where=str(path))
         with path.open("rb", buffering=0) as stream:
             data = bytearray()
             whole = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)

@@ -34,7 +34,7 @@ from pv.gate_evidence import ahead_of_the_clock, digests, evidence, kept, releas
 from pv.gate_settings import Asked, settings
 from pv.gate_sides import ACCEPTED_AS, GOAL, SETTING, Finding, Sides
 from pv.gate_tolerances import tolerances
-from pv.gate_trials import weakened
+from pv.gate_trials import first_party, weakened
 from pv.ledger_diff import unread
 from pv.status import survey
 from pv.trial_changes import Changed, changed_falsifiers
@@ -163,7 +163,11 @@ def _acceptance(finding: Finding, sides: Sides, asked: Asked) -> tuple[Entry | N
     kind, head = ACCEPTED_AS.get(finding.id), sides.contract(finding.contract)
     if kind is None or head is None:
         return None, ""
-    return acceptance(head, _before(sides, head), finding.test, kind)
+    entry, why = acceptance(head, _before(sides, head), finding.test, kind)
+    if entry is None and finding.package:
+        entry, told = accepted_by(asked.head, asked.base, first_party(finding.package), PROJECT)
+        why = why or told
+    return entry, why
 
 
 def _before(sides: Sides, head: Contract) -> Contract | None:

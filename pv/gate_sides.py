@@ -13,7 +13,7 @@ EVIDENCE, UNREADABLE, TOLERANCE = "GATE-EVIDENCE", "GATE-UNREADABLE", "GATE-TOLE
 LOST_MUTANT, LOST_FALSIFIER, LOST_MODEL = "GATE-LOST-MUTANT", "GATE-LOST-FALSIFIER", "GATE-LOST-MODEL"
 LOST_TEST, LOST_CONTRACT = "GATE-LOST-TEST", "GATE-LOST-CONTRACT"
 SETTING, GOAL = "GATE-SETTING", "GATE-GOAL"
-FEWER, CHANGED_MUTANT = "GATE-FEWER-COMPARISONS", "GATE-CHANGED-MUTANT"
+FEWER, CHANGED_MUTANT, LOST_CODE = "GATE-FEWER-COMPARISONS", "GATE-CHANGED-MUTANT", "GATE-LOST-CODE"
 
 ACCEPTED_AS: Mapping[str, str] = MappingProxyType(
     {
@@ -25,6 +25,7 @@ ACCEPTED_AS: Mapping[str, str] = MappingProxyType(
         LOST_TEST: "test",
         FEWER: "comparisons",
         CHANGED_MUTANT: "defect",
+        LOST_CODE: "code",
     }
 )
 """What a contract's changelog may accept, by the word that it uses for it. SETTING and GOAL are accepted by that of the
@@ -33,7 +34,10 @@ project, by name; nothing else can be accepted."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something that a branch takes away, or claims without having it. test: what is weakened, a test or a setting."""
+    """Something that a branch takes away, or claims without having it. test: what is weakened, a test or a setting.
+
+    package  of LOST_CODE, the one that left the digests
+    """
 
     id: str
     path: str
@@ -42,6 +46,7 @@ class Finding:
     hint: str
     contract: str = ""
     test: str = ""
+    package: str = ""
 
     def because(self, reason: str) -> "Finding":
         """With why a changelog does not accept it."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from pv import account, comparing, observation, outcome, patching, trial, watch
 from pv.account import Account
+from pv.guards_exits import guarded, of_a_trial
 
 CURRENT_TEST = "PYTEST_CURRENT_TEST"
 """Where pytest writes the name of a node, and with it that of the mutant, for every process to read."""
@@ -22,19 +23,11 @@ CURRENT_TEST = "PYTEST_CURRENT_TEST"
 @contextmanager
 def unseen(account: Account) -> Iterator[None]:
     """Run an author's code inside: it cannot see the name of its node, nor end the process as if all were well."""
-    named, leave, process = os.environ.pop(CURRENT_TEST, None), os._exit, os.getpid()
-
-    def exit_of(status: int) -> None:
-        if os.getpid() == process and threading.get_ident() == account.thread:
-            account.spoil(f"the falsifier called os._exit({status}), which would have ended the run unseen")
-            raise SystemExit(status)
-        leave(status)  # a child after a fork, or a watchdog in a thread of its own
-
-    os._exit = exit_of  # type: ignore[assignment]
+    named = os.environ.pop(CURRENT_TEST, None)
     try:
-        yield
+        with guarded(of_a_trial(account)):
+            yield
     finally:
-        os._exit = leave
         if named is not None:
             os.environ[CURRENT_TEST] = named
 

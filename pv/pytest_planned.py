@@ -71,7 +71,11 @@ class Plan:
         for how, names in ways.items():
             yield LeftOut(f"of {total} trials", tuple(names), how)
         if self.whole and project.contracts.is_dir():
-            files = [file for file in contracts_below(project.contracts).files if str(file) not in self.planned]
+            below = contracts_below(project.contracts)
+            files = [file for file in below.files if str(file) not in self.planned]
+            if below.declined:
+                unread = tuple(shorter(Path(path), self.config) for path, _ in below.declined)
+                yield LeftOut("among the contracts", unread, "not read (no regular file, or it cannot be searched)")
             if files:
                 how = "not collected (by --ignore, collect_ignore, --lf, a hook, or paths in addopts)"
                 yield LeftOut(

@@ -22,18 +22,34 @@ MARKERS = (
 NEED_FALSIFY = ("--record", "--falsify-strict", "--falsify-seed", "--falsify-evidence")
 
 
+IDLE = {
+    "--collect-only": "collectonly",
+    "--help": "help",
+    "--version": "version",
+    "--markers": "markers",
+    "--fixtures": "showfixtures",
+    "--fixtures-per-test": "show_fixtures_per_test",
+    "--cache-show": "cacheshow",
+}
+"""Options by which pytest runs no test and ends with 0, and where it keeps them. --setup-plan fails by itself."""
+
+
 class Options(NamedTuple):
-    """What the command line and addopts ask for: no hook of a conftest.py changes it afterwards."""
+    """What the command line and addopts ask for: no hook of a conftest.py changes it afterwards.
+
+    idle  the option by which this run makes no trial, "" if it is to make them
+    """
 
     falsify: bool
     record: bool
     strict: bool
     seed: int | None
     evidence: str | None
-    collectonly: bool
+    idle: str
 
 
 _options: "weakref.WeakKeyDictionary[pytest.Config, Options]" = weakref.WeakKeyDictionary()
+_kept: list[ExitStack] = []  # guards that are never taken away
 _runs: "weakref.WeakKeyDictionary[pytest.Config, Any]" = weakref.WeakKeyDictionary()
 
 
@@ -52,8 +68,30 @@ def _parsed(options: argparse.Namespace) -> Options:
         strict=options.falsify_strict,
         seed=options.falsify_seed,
         evidence=options.falsify_evidence,
-        collectonly=options.collectonly,
+        idle=_idle(options),
     )
+
+
+def _idle(options: argparse.Namespace) -> str:
+    """The option by which pytest shows something in place of running tests; one --version changes nothing."""
+    found = {name: getattr(options, kept, None) for name, kept in IDLE.items()}
+    return next((name for name, value in found.items() if value and (name, value) != ("--version", 1)), "")
+
+
+def _refuse_idle(config: pytest.Config, options: Options) -> None:
+    """UsageError for a strict run that makes no trial, and for one that is kept from it by addopts."""
+    if not options.falsify or not options.idle:
+        return
+    if options.strict:
+        raise pytest.UsageError(
+            f"--falsify-strict demands all trials, and {options.idle} makes none: leave one of them out"
+        )
+    typed = config._parser.parse_known_args([*map(str, config.invocation_params.args)])
+    if not _idle(typed):
+        raise pytest.UsageError(
+            f"{options.idle} in addopts or PYTEST_ADDOPTS keeps --falsify from making any trial: take it out there, "
+            "and type it where it is meant"
+        )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -102,9 +140,35 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         early_config.add_cleanup(empty_cache())
     if "PYTEST_XDIST_WORKER" not in os.environ:
         _options[early_config] = _parsed(options)
+        _refuse_idle(early_config, _options[early_config])
+        if _options[early_config].falsify and not _options[early_config].idle:
+            _guard_exits(early_config)
     loaded = yield
     early_config.pluginmanager.register(LastWord(), "pv-last-word")
     return loaded
+
+
+def _guard_exits(config: pytest.Config) -> None:
+    """From here on, no way out leads past what the run comes to: until the process ends, where this run is its own."""
+    from _pytest.main import wrap_session
+
+    from pv.guards_exits import guarded, of_a_run
+
+    guarding = ExitStack()
+    guarding.enter_context(guarded(of_a_run(lambda: _meant(config))))
+    frame = sys._getframe().f_back
+    while frame and frame.f_code is not wrap_session.__code__:
+        frame = frame.f_back
+    if frame:  # a run inside of a test of another
+        config.add_cleanup(guarding.close)
+    else:
+        _kept.append(guarding)
+
+
+def _meant(config: pytest.Config) -> int:
+    """The exit code that a run comes to; of one that has not ended, that of a failure."""
+    run = _runs.get(config)
+    return int(pytest.ExitCode.TESTS_FAILED if run is None or run.exitstatus is None else run.exitstatus)
 
 
 class LastWord:
@@ -114,14 +178,23 @@ class LastWord:
     def pytest_cmdline_main(self, config: pytest.Config) -> Generator[None, Any, Any]:
         """A run that failed ends with its exit status, whatever a hook made of it in the meantime."""
         status = yield
-        run = _runs.get(config)
-        if run is None or status != pytest.ExitCode.OK or (run.exitstatus is None and not run.started):
+        if not chosen(config).falsify or chosen(config).idle or status != pytest.ExitCode.OK:
             return status
-        meant = pytest.ExitCode.TESTS_FAILED if run.exitstatus is None else run.exitstatus
+        meant = _meant(config)
         if meant != status:
             what = "a hook of a plugin or a conftest.py ended this run with exit code 0"
             sys.stdout.write(f"FAILED: {what}; it is {int(meant)}\n")
         return meant
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_unconfigure(self, config: pytest.Config) -> Generator[None, Any, Any]:
+        """No hook that raises SystemExit at the very end makes another exit code of a run that failed."""
+        try:
+            return (yield)
+        except SystemExit as error:
+            if not chosen(config).falsify or chosen(config).idle or error.code:
+                raise
+            raise SystemExit(_meant(config)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -187,7 +187,7 @@ class Falsification:
             self.config.workeroutput["pv_collected"] = sent  # type: ignore[attr-defined]
             self.config.workeroutput["pv_made"] = sealed_mapping(self.key, self.made)  # type: ignore[attr-defined]
             return
-        if not self.options.collectonly:
+        if not self.options.idle:
             self._judge(session, exitstatus)
         self.exitstatus = session.exitstatus
 
@@ -285,8 +285,8 @@ class Falsification:
         united = self._united()
         executed = {(record.contract, record.test) for record in self._executed()}
         head = f"contracts {len(self.collected)}; tests {declared} declared, {bound} bound"
-        if self.options.collectonly:
-            yield f"{head}, none executed (--collect-only)"
+        if self.options.idle:
+            yield f"{head}, none executed ({self.options.idle})"
             return
         trials = [record for record in united.values() if record.mutant is None]
         mutants = [record for record in united.values() if record.mutant is not None]

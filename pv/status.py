@@ -227,11 +227,12 @@ def totals(found: Survey) -> dict[str, int]:
 
 def exit_code(found: Survey, *, check: bool) -> int:
     """2 where no contract was read, or not all that was asked for. With `check`, 1 for what is unreadable, overclaimed
-    or broken; else 0.
+    or broken, and 2 where no test has evidence of today; else 0.
     """
     if check and (found.problems or any(row.overclaimed or row.broken for row in found.rows)):
         return 1
-    return 0 if found.contracts and not found.problems else 2
+    measured = not check or any(row.earned.counts["recorded"] for row in found.rows)
+    return 0 if found.contracts and measured and not found.problems else 2
 
 
 def shown(path: Path | str, root: Path) -> str:

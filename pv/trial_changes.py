@@ -48,6 +48,21 @@ def fewer_comparisons(old: Row, new: Row) -> list[tuple[str, int, int]]:
     return [(one, was[one], now[one]) for one in trials if one in was and one in now and now[one] < was[one]]
 
 
+def lost_packages(old: Row, new: Row) -> dict[str, list[str]]:
+    """By first-party package, the roles whose falsifier's digest covered its code, and covers none of it now.
+
+    Of roles that a record of the old version supports. Code that is still covered may have changed: that is no loss.
+    """
+    found: dict[str, list[str]] = {}
+    for was, now in _planned((old, new)):
+        if was.suffix in old.earned.comparisons and old.binding and new.binding:
+            today = new.binding.packages.get(now.falsifier, {})
+            for package in old.binding.packages.get(was.falsifier, {}):
+                if package not in today and was.role not in found.setdefault(package, []):
+                    found[package].append(was.role)
+    return found
+
+
 def changed_mutants(pair: Pair, configs: tuple[Config, Config]) -> list[tuple[str, str]]:
     """The planted defects of both versions whose code changed, each with its place 'file:line' in the new one."""
     found: dict[str, str] = {}

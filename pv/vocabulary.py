@@ -215,7 +215,7 @@ VERIFICATION_SUMMARY = Record(
     },
     free={"proven": "", "tested": "", "status": "", "notes": "", "evidence": ""},
 )
-ACCEPTABLE = ("demotion", "tolerance", "mutant", "falsifier", "model", "test", "comparisons", "defect")
+ACCEPTABLE = ("demotion", "tolerance", "mutant", "falsifier", "model", "test", "comparisons", "defect", "code")
 """What a contract may lose for a reason that it gives: the words below `accepts` in its changelog."""
 CHANGELOG = ListOf(
     Record(

@@ -131,6 +131,23 @@ for where, (old, new, added) in ELSEWHERE.items():
         repo.settle()
 
 
+@cheat(
+    "take code out of the digests, and import it from outside of the project",
+    GATE,
+    r"GATE-LOST-CODE: FALSIFY-SUM-001: the evidence of algorithm, live no longer names the code of helper",
+)
+def _(repo: Repository) -> None:
+    repo.change("pyproject.toml", (', "helper"', ""))
+    repo.change(
+        "subject.py",
+        ("    from helper import modulus\n\n", ""),
+        ("modulus()", '(int(os.environ.get("MODULUS", "251")))'),
+    )
+    repo.change("subject.py", ("import sys\n", 'import os\nimport sys\n\nPV_ENVIRONMENT = "MODULUS"\n'))
+    (repo.path / "helper.py").unlink()
+    repo.settle()
+
+
 @cheat("name no mutants at all", CHECK, r"FALSIFY-SUM-002 states PARTIAL_ALGORITHM_LEVEL, earned UNTESTED")
 def _(repo: Repository) -> None:
     text = (repo.path / "contracts/sum-v1.yaml").read_text()

@@ -54,6 +54,10 @@ def run(args: argparse.Namespace) -> int:
     if args.verify and not artifacts:
         print("pv: nothing was verified: no record names an artifact", file=sys.stderr)
         return 2
+    if not evidence.facts and not wrong:
+        hint = "`pytest --falsify --record` makes records"
+        print(f"pv: nothing was looked at: there is no record; {hint}", file=sys.stderr)
+        return 2
     return 1 if wrong or counts["missing"] or counts["different"] else 0
 
 

@@ -17,7 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="exit 1 if a contract states more than it has earned, or evidence is damaged; reads every file of "
+        help="exit 1 if a contract states more than it has earned, or evidence is damaged, 2 if no test has evidence "
+        "of today; reads every file of "
         "evidence, where the table alone believes the index in the user's cache",
     )
 
@@ -69,7 +70,10 @@ def run(args: argparse.Namespace) -> int:
         hint = "`pytest --falsify --record` makes it"
         print(printable(f"pv: there is no evidence: no folder {shown(project.evidence)}; {hint}"), file=sys.stderr)
     code = exit_code(found, check=args.check)
-    if args.check and not code:
+    if args.check and code == 2 and found.contracts:
+        hint = "`pytest --falsify --record` makes it"
+        print(f"pv: nothing was measured: no test has evidence of today; {hint}", file=sys.stderr)
+    if args.check and code != 1:
         from pv.promote import overstated
 
         for why in overstated(found):

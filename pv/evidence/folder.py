@@ -203,7 +203,11 @@ def _stamps(folder: str, problems: list[Problem]) -> Stamps:
     for entry in _scanned(folder, problems):
         if entry.is_file(follow_symlinks=False):
             if not _is_part(entry.name):
-                about = entry.stat(follow_symlinks=False)
+                try:
+                    about = entry.stat(follow_symlinks=False)
+                except OSError as error:  # it went away since the folder was read
+                    problems.append(Problem(path=entry.path, why=f"cannot be read: {error.strerror}"))
+                    continue
                 found.append((entry.name, about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino))
         elif entry.is_symlink():
             problems.append(Problem(path=entry.path, why="is a symbolic link"))

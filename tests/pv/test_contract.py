@@ -1,4 +1,5 @@
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,9 @@ def test_an_endless_file_is_not_read_to_its_end():
 )
 def test_a_level_is_known_by_its_long_and_short_name(word, level):
     assert level_named(word) == level
+
+
+def test_a_named_pipe_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.yaml")
+    with pytest.raises(UnreadableError, match=r"p\.yaml: is not a regular file: a named pipe is not read$"):
+        read_contract(tmp_path / "p.yaml")

@@ -151,9 +151,16 @@ def planted_otherwise(folder, **how):
     record(folder)
 
 
+def less_digested(folder, **how):
+    edit(folder, **how)
+    write(folder, {"checks/sums.py": CODE.replace("import sums\n", "import elsewhere as sums\n")})
+    record(folder)
+
+
 LOSSES = {
     "GATE-FEWER-COMPARISONS": (less_compared, "comparisons", "T-1"),
     "GATE-CHANGED-MUTANT": (planted_otherwise, "defect", "T-1"),
+    "GATE-LOST-CODE": (less_digested, "code", "T-1"),
     "GATE-DEMOTION": (lowered, "demotion", "T-1"),
     "GATE-TOLERANCE": (loosened, "tolerance", "T-1"),
     "GATE-LOST-MUTANT": (less_caught, "mutant", "T-1"),
@@ -260,6 +267,21 @@ def test_a_defect_that_the_text_does_not_show_counts_as_changed_with_the_code(re
     assert [found.message for found in verdict.findings] == [
         "T-1: the planted defects off_by_one (checks.sums), forgets_last (checks.sums) were changed"
     ]
+
+
+def test_code_that_left_the_digests_is_told_by_role_and_the_project_may_accept_it(repository):
+    less_digested(repository)
+    (found,) = gate("main", repository).findings
+    assert found.message == (
+        "T-1: the evidence of algorithm, live, oracle no longer names the code of sums: a change of it would not be "
+        "noticed"
+    )
+    assert 'accepts = ["first-party sums"]' in found.hint
+    settings = (repository / "pyproject.toml").read_text()
+    for name, code in (("checks", REJECT), ("sums", ACCEPT)):
+        accepted = f'\n[[tool.pv.changelog]]\nreason = "it is meant"\naccepts = ["first-party {name}"]\n'
+        write(repository, {"pyproject.toml": settings + accepted})
+        assert gate("main", repository).code == code
 
 
 def test_a_falsifier_whose_code_changed_is_a_note_and_no_finding(repository, capsys):
@@ -503,7 +525,8 @@ def test_what_loosens_the_project_is_rejected_with_its_line_and_accepted_once(se
     assert found.path == file
     entry = f'\n[[tool.pv.changelog]]\nreason = "it is meant"\naccepts = ["{name}"]\n'
     write(settled, {"pyproject.toml": (settled / "pyproject.toml").read_text() + entry})
-    assert judged(settled, ACCEPT) == ([], [(id, "", name)])
+    lost = [("GATE-LOST-CODE", "checksum-v1", "T-1")] if name == "first-party sums" else []
+    assert judged(settled, ACCEPT) == ([], [*lost, (id, "", name)])
     commit(settled)
     run(settled, "branch", "-f", "main", "work")
     assert judged(settled, ACCEPT) == ([], [])

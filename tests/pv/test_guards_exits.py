@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from pv.outcome import Outcome
+from tests.pv.stranger import Stranger
 from tests.pv.trying import HONEST, Try, outcome
 
 # ways out of the process
+
+UNSEEN = "which would have ended the run unseen"
 
 
 @pytest.mark.parametrize(
@@ -19,6 +22,17 @@ from tests.pv.trying import HONEST, Try, outcome
         ("import sys; sys.exit(0)", "SystemExit: 0"),
         ("exit()", "SystemExit: None"),
         ("import os; os._exit(0)", "the falsifier called os._exit(0), which would have ended the run unseen"),
+        *(
+            (f"{line}('/bin/true', {rest})", f"the falsifier called os.{ends}('/bin/true'), {UNSEEN}")
+            for line, ends, rest in (
+                ("import os; os.execv", "execv", "['true']"),
+                ("import os; os.execl", "execv", "'true'"),
+                ("import os; os.execve", "execve", "['true'], {}"),
+                ("import os; os.execvp", "execv", "['true']"),
+                ("import posix; posix.execv", "execv", "['true']"),
+            )
+        ),
+        ("import posix; posix._exit(0)", f"the falsifier called os._exit(0), {UNSEEN}"),
         ("import pytest; pytest.exit('done', 0)", "_pytest.outcomes.Exit: done"),
         ("raise GeneratorExit", "GeneratorExit"),
         ("raise type('Own', (BaseException,), {})('mine')", "subject.Own: mine"),
@@ -57,6 +71,37 @@ def test_a_skip_that_is_swallowed_is_none_and_one_that_is_not_supports_nothing(t
     assert (
         try_("import pytest\npytest.skip('no', allow_module_level=True)", skips=skips).record.outcome is Outcome.SKIPPED
     )
+
+
+LEAVING = {
+    "atexit": "import atexit, os\natexit.register(lambda: os._exit(0))\n",
+    "a program": "import os\ndef pytest_unconfigure(): os.execv('/bin/true', ['true'])\n",
+    "unconfigure": "import os\ndef pytest_unconfigure(): os._exit(0)\n",
+    "SystemExit": "import sys\ndef pytest_unconfigure(): sys.exit(0)\n",
+    "import": "import os\nos._exit(0)\n",
+    "main": "def pytest_cmdline_main(): return 0\n",
+    "a failure": "import atexit, os\natexit.register(lambda: os._exit(7))\n",
+}
+
+
+@pytest.mark.parametrize("how", LEAVING)
+def test_a_run_that_failed_leaves_with_its_exit_code(stranger: Stranger, how: str) -> None:
+    stranger.write("conftest.py", LEAVING[how])
+    stranger.change("subject.py", "MODULUS = 251", "MODULUS = 253")
+    result = stranger.pytester.runpytest_subprocess("--falsify")
+    assert result.ret == (7 if how == "a failure" else 1)
+
+
+def test_a_run_that_holds_may_leave_as_it_likes(stranger: Stranger) -> None:
+    stranger.write("conftest.py", LEAVING["a program"])
+    assert stranger.pytester.runpytest_subprocess("--falsify").ret == 0
+
+
+def test_the_guards_of_a_run_inside_of_another_are_gone_when_it_is(stranger: Stranger) -> None:
+    before = os._exit, os.execv, os.execve
+    stranger.change("subject.py", "MODULUS = 251", "MODULUS = 253")
+    assert stranger.run("--falsify").ret == 1
+    assert (os._exit, os.execv, os.execve) == before
 
 
 # threads

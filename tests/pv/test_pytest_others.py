@@ -1,5 +1,6 @@
 """`pytest --falsify` beside the plugins that others install, and with the options that others use."""
 
+import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -95,6 +96,36 @@ def test_what_a_strict_run_was_asked_for_is_what_it_demands(
     assert result.ret == code
     if told:
         result.stdout.fnmatch_lines([told])
+
+
+IDLE = ["--co", "--collect-only", "--markers", "--help", "--fixtures", "--fixtures-per-test", "--cache-show", "-VV"]
+
+
+@pytest.mark.parametrize("option", IDLE)
+@pytest.mark.parametrize("where", ["addopts", "PYTEST_ADDOPTS", "strict"])
+def test_an_option_that_makes_no_trial_is_refused_unless_it_was_typed_without_strict(
+    stranger: Stranger, monkeypatch: pytest.MonkeyPatch, where: str, option: str
+) -> None:
+    others = ["cacheprovider"]
+    if where == "addopts":
+        stranger.change("pytest.ini", "addopts = ", f"addopts = {option} ")
+    elif where == "PYTEST_ADDOPTS":
+        monkeypatch.setenv("PYTEST_ADDOPTS", option)
+    else:
+        assert stranger.run("--falsify", option, others=others).ret == pytest.ExitCode.OK
+    strict = ["--falsify-strict", option] if where == "strict" else []
+    result = stranger.run("--falsify", *strict, others=others)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    told = "--falsify-strict demands all trials, and *" if strict else "*in addopts or PYTEST_ADDOPTS keeps --falsify *"
+    result.stderr.fnmatch_lines([f"ERROR: {told}"])
+
+
+def test_a_pipe_among_the_contracts_is_told_and_fails_a_strict_run(stranger: Stranger) -> None:
+    os.mkfifo(stranger.path / "contracts" / "p.yaml")
+    for options, code in (([], 0), (["--falsify-strict"], 1)):
+        result = stranger.run("--falsify", *options)
+        assert result.ret == code
+        result.stdout.fnmatch_lines(["1 among the contracts not read (no regular file, *): contracts/p.yaml"])
 
 
 def test_what_stops_a_run_leaves_trials_that_were_never_tried(stranger: Stranger) -> None:

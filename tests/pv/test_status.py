@@ -269,6 +269,18 @@ def test_the_command_prints_the_table_or_its_json_and_checks_on_demand(tmp_path,
     assert capsys.readouterr().err == "pv: nothing was measured: there is no contract\n"
 
 
+def test_a_check_of_tests_without_evidence_of_today_declines(tmp_path, monkeypatch, capsys):
+    config = proven(tmp_path, "UNTESTED")
+    monkeypatch.chdir(tmp_path)
+    assert main(["status", "--check"]) == 0
+    (tmp_path / "sums.py").write_text(FILES["sums.py"] + "# another\n")
+    assert exit_code(survey(config), check=False) == 0
+    capsys.readouterr()
+    assert main(["status", "--check"]) == 2
+    told = "pv: nothing was measured: no test has evidence of today; `pytest --falsify --record` makes it\n"
+    assert capsys.readouterr().err == told
+
+
 def test_what_lies_among_contracts_and_is_none_is_passed_over(tmp_path):
     config, contract = project(tmp_path)
     for name in ("binding.yaml", "playbook-x.yaml", ".hidden.yaml", ".cache/copy.yaml"):

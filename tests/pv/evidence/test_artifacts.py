@@ -145,3 +145,10 @@ def test_a_statement_with_wrong_artifacts_is_refused(artifacts):
     data = statement_bytes(KEPT).replace(b'{"logits":30,"text":60}', artifacts)
     with pytest.raises(PvError, match=r"^(is not a pv statement|contradicts itself)"):
         record_of(data)
+
+
+def test_without_any_record_nothing_was_looked_at(tmp_path, monkeypatch, capsys):
+    (tmp_path / "pyproject.toml").write_text("[tool.pv]\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["evidence", "artifacts"]) == 2
+    assert capsys.readouterr().err.startswith("pv: nothing was looked at: there is no record")

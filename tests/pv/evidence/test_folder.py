@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pv.canonical import canonical, sha256
+from pv.evidence import folder
 from pv.evidence.folder import read
 from pv.evidence.recording import keep
 from pv.outcome import Outcome
@@ -137,3 +138,26 @@ def test_damage_in_the_chain_concerns_every_test_and_damage_to_a_record_its_own(
     assert other.exists()
     for test in ("FALSIFY-BF-001", "FALSIFY-BF-002"):
         assert [problem.why.partition(":")[0] for problem in found.lost("byte-format-v1", test)] == ["is missing"]
+
+
+def test_a_file_that_goes_away_while_the_folder_is_read_is_a_problem(tmp_path, monkeypatch):
+    path = kept(tmp_path)
+
+    class Gone:  # as a DirEntry
+        name, path = "gone.json", str(tmp_path / "gone.json")
+
+        def is_file(self, *, follow_symlinks):
+            return True
+
+        def stat(self, *, follow_symlinks):
+            return os.stat(self.path)
+
+    scanned = folder._scanned
+    monkeypatch.setattr(
+        folder, "_scanned", lambda at, problems: [*scanned(at, problems), *([Gone()] if at == str(path.parent) else [])]
+    )
+    records, problems = read_all(tmp_path)
+    assert records == [BASE]
+    assert [(problem.path, problem.why) for problem in problems] == [
+        (Gone.path, "cannot be read: No such file or directory")
+    ]
