@@ -122,7 +122,7 @@ def test_a_mutant_that_raises_falsified_itself_is_errored(try_: Try, project: Pa
         "Falsified was raised, and no comparison failed: caught myself",
     )
     assert result.details.startswith("hint: a mutant plants a defect, and a comparison of the trial has to notice it")
-    body = "@mutant\ndef eager():\n    'Raises.'\n    raise Falsified('at once')\n    yield\n"
+    body = "import helper\n@mutant\ndef eager():\n    'Raises.'\n    raise Falsified('at once')\n    yield\n"
     message = outcome(try_, f"{body}def f(trial): {HONEST}", "eager")
     assert message == (Outcome.ERRORED, "mutant eager could not be planted: pv.trial.Falsified: at once")
 
