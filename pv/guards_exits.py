@@ -45,7 +45,7 @@ def of_a_trial(account: Account) -> Guard:
             first = [*arguments, *keywords.values()][:1]
             shown = f"{first[0]!r}" if first else ""
             account.spoil(f"the falsifier called os.{name}({shown}), which would have ended the run unseen")
-            raise SystemExit(1)
+            raise SystemExit(first[0] if name == "_exit" and first else 1)
 
         return call
 

@@ -40,7 +40,7 @@ def told(root, source, *, imports=True):
         ("import no_such_package", "cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
         ("raise SystemExit('enough')", "cannot be imported: SystemExit: enough"),
         ("1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
-        ("import os; os._exit(7)", "cannot be imported: SystemExit: 1"),
+        ("import os; os._exit(7)", "cannot be imported: SystemExit: 7"),
         ("import ctypes; ctypes.CDLL(None)._exit(0)", "ends its process with exit code 0 when it is imported"),
         (
             "import ctypes, sys; print('a\\nno device', file=sys.stderr, flush=True); ctypes.CDLL(None)._exit(3)",
