@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from engine.model import Model, Weight
 
 F64 = NDArray[np.float64]
-Tap = Callable[[str, int | None, NDArray[np.float32]], None]
-"""Called as tap(stage, layer, array), layer None for a whole-model stage; the array is only valid during the call."""
+Tap = Callable[[str, int | None, NDArray[np.float32]], NDArray[np.float32] | None]
+"""Called as tap(stage, layer, array), layer None for a whole-model stage; the array is only valid during the call.
+
+An array that it returns, of the same shape, takes the place of the stage's output for all that follows; None leaves it.
+"""
 
 
 class ReferencePath:
@@ -41,7 +44,9 @@ class ReferencePath:
 
         def tapped(stage: str, layer: int | None, array: F64) -> F64:
             if tap is not None:
-                tap(stage, layer, np.ascontiguousarray(array, dtype=np.float32))
+                other = tap(stage, layer, np.ascontiguousarray(array, dtype=np.float32))
+                if other is not None:
+                    return other.reshape(array.shape).astype(array.dtype)
             return array
 
         T, past = len(tokens), self.position
@@ -53,15 +58,15 @@ class ReferencePath:
         for index, layer in enumerate(self.model.layers):
             h = tapped("attn_norm", index, rmsnorm(x, layer.attn_norm, c.rms_eps))
             qkv = np.concatenate([matmul(h, layer.q), matmul(h, layer.k), matmul(h, layer.v)], axis=1)
-            tapped("qkv_matmul", index, qkv)
+            qkv = tapped("qkv_matmul", index, qkv)
             if layer.qkv_bias is not None:
                 qkv = qkv + layer.qkv_bias
-            tapped("qkv_bias", index, qkv)
+            qkv = tapped("qkv_bias", index, qkv)
             q, k, v = np.split(qkv, [c.q_width, c.q_width + c.kv_width], axis=1)
             q = self.rotate(q.reshape(T, c.heads, c.head_dim), positions)
             k = self.rotate(k.reshape(T, c.kv_heads, c.head_dim), positions)
-            tapped("q_post_rope", index, q.reshape(T, -1))
-            tapped("k_post_rope", index, k.reshape(T, -1))
+            q = tapped("q_post_rope", index, q.reshape(T, -1)).reshape(q.shape)
+            k = tapped("k_post_rope", index, k.reshape(T, -1)).reshape(k.shape)
             keys = self.keys[index] = np.concatenate([self.keys[index], k])
             values = self.values[index] = np.concatenate([self.values[index], v.reshape(T, c.kv_heads, c.head_dim)])
             group = c.heads // c.kv_heads
@@ -69,16 +74,16 @@ class ReferencePath:
             scores = tapped("attn_scores", index, np.where(visible[:, None, :], scores, -np.inf))
             weights = tapped("attn_softmax", index, softmax(scores))
             mixed = np.einsum("ths,shd->thd", weights, np.repeat(values, group, axis=1)).reshape(T, c.q_width)
-            tapped("attention", index, mixed)
+            mixed = tapped("attention", index, mixed)
             x = x + tapped("attn_out", index, matmul(mixed, layer.attn_out))
-            tapped("post_attn_residual", index, x)
+            x = tapped("post_attn_residual", index, x)
             h = tapped("ffn_norm", index, rmsnorm(x, layer.ffn_norm, c.rms_eps))
             gate = tapped("ffn_gate", index, matmul(h, layer.gate))
             up = tapped("ffn_up", index, matmul(h, layer.up))
             activated = tapped("ffn_silu", index, silu(gate))
             product = tapped("ffn_swigl", index, activated * up)
             x = x + tapped("ffn_out", index, matmul(product, layer.down))
-            tapped("post_ffn_residual", index, x)
+            x = tapped("post_ffn_residual", index, x)
         normed = tapped("final_norm", None, rmsnorm(x, self.model.final_norm, c.rms_eps))
         logits = tapped("lm_head", None, matmul(normed[-1:], self.model.output)[0])
         return logits.astype(np.float32)
