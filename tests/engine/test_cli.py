@@ -28,6 +28,7 @@ from engine.variants import KV_CACHES, available, chosen
 from engine.warmup import compile_kernels
 from tests.engine.commands import test_bench as bench
 from tests.engine.commands import test_determinism as determinism
+from tests.engine.commands import test_floor as floor
 from tests.engine.commands import test_quantize as quantize
 from tests.engine.commands import test_synth as synth
 from tests.engine.model_files import keys, tensors, write
@@ -704,6 +705,11 @@ COVERED = {
     ("determinism", "--first"): determinism.test_first_ends_with_the_difference,
     ("determinism", "--kv-cache"): determinism.test_kv_cache_is_what_every_cell_has,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
+    ("floor", "MODEL"): floor.test_model_and_prompts_are_what_is_measured,
+    ("floor", "--prompts"): floor.test_model_and_prompts_are_what_is_measured,
+    ("floor", "--oracle"): floor.test_oracles_are_measured_where_they_are_asked_for,
+    ("floor", "--output"): floor.test_output_is_written_the_same_again_and_printed_from_the_file,
+    ("floor", "--json"): floor.test_model_and_prompts_are_what_is_measured,
     ("quantize", "IN"): quantize.test_in_and_out_name_the_files,
     ("quantize", "OUT"): quantize.test_in_and_out_name_the_files,
     ("quantize", "--type"): quantize.test_type_chooses_the_formats,
