@@ -5,6 +5,7 @@ explained. Isolated: each stage is fed the exact outputs before it, and errs by 
 it is fed what the same arithmetic computed, and carries its errors on, as a whole run does.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from engine.arithmetic import HonestPath, arithmetic_named
 from engine.config import Config
 from engine.errors import EngineError
-from engine.floor_file import EXACT, Row, Spread
+from engine.floor_file import EXACT, METRICS, Row, Spread
 from engine.model import Model
 from engine.oracles import Oracle
 from engine.reference import ReferencePath
-from engine.stage_error import StageError, measure
+from engine.stage_error import measure
 from engine.trace_folder import execution_order
 
 ARITHMETICS = ("float32", "float16", "int8")
@@ -38,6 +39,8 @@ PROMPTS = (
 
 Stages = dict[tuple[str, int | None], NDArray[np.float32]]
 Key = tuple[str, str, str, str]
+Measures = tuple[float, float, float]
+"""In the order of floor_file.METRICS."""
 
 
 def measure_floor(
@@ -54,7 +57,7 @@ def measure_floor(
 
     Raises EngineError for an oracle whose stages are not of our shapes.
     """
-    found: dict[Key, dict[int | None, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[Key, dict[int | None, list[Measures]]] = defaultdict(lambda: defaultdict(list))
     for number, tokens in enumerate(prompts, 1):
         tell(f"prompt {number} of {len(prompts)}: {len(tokens)} tokens")
         exact = captured(model, tokens)
@@ -71,16 +74,15 @@ def measure_floor(
                     want: Stages = want,
                     forced: Stages | None = forced,
                 ) -> NDArray[np.float32] | None:
-                    error = measure(array, want[stage, layer], stage, model.config)
-                    found[*key, stage][layer].append((error.nmse, worst_ratio(error)))
+                    found[*key, stage][layer].append(measures(array, want[stage, layer], stage, model.config))
                     return None if forced is None else forced[stage, layer]
 
                 HonestPath(model, arithmetic_named(name)).forward(tokens, tap)
         sides = {label: _of_oracle(oracle, tokens) for label, oracle in oracles.items()} | {EXACT: exact}
         for a, b in combinations(sides, 2):
             for stage, layer in sides[a].keys() & sides[b].keys():
-                error = _of_pair(a, b, sides, (stage, layer), model.config)
-                found[a, b, "cumulative", stage][layer].append((error.nmse, worst_ratio(error)))
+                measured = _of_pair(a, b, sides, (stage, layer), model.config)
+                found[a, b, "cumulative", stage][layer].append(measured)
     order = {name: place for place, name in enumerate((*ARITHMETICS, *oracles, EXACT))}
     rows = (_row(key, layers) for key, layers in found.items())
     return tuple(sorted(rows, key=lambda row: (order[row.a], order[row.b], row.kind, execution_order(row.stage, None))))
@@ -98,10 +100,17 @@ def captured(model: Model, tokens: Sequence[int], forced: Stages | None = None) 
     return found
 
 
-def worst_ratio(error: StageError) -> float:
-    """The largest error of one token and group (engine.stage_error), as a share of what the stage is there."""
+def measures(a: NDArray[np.float32], b: NDArray[np.float32], stage: str, config: Config) -> Measures:
+    """The errors of a against b, each as floor_file.Row says; raises ValueError as stage_error.measure."""
+    error = measure(a, b, stage, config)
+    if error.worst is None:
+        return 0.0, 0.0, 0.0
+    if not np.isfinite(error.nmse):
+        return math.inf, math.inf, math.inf
     nothing = np.where(error.rms > 0, np.inf, 0.0)
-    return float(np.divide(error.rms, error.scale, out=nothing, where=error.scale > 0).max())
+    ratio = np.divide(error.rms, error.scale, out=nothing, where=error.scale > 0).max()
+    largest = float(np.abs(b, where=np.isfinite(b), out=np.zeros_like(b)).max())
+    return error.nmse, float(ratio), abs(error.worst.a - error.worst.b) / largest
 
 
 def _of_oracle(oracle: Oracle, tokens: Sequence[int]) -> Stages:
@@ -110,24 +119,24 @@ def _of_oracle(oracle: Oracle, tokens: Sequence[int]) -> Stages:
     return found
 
 
-def _of_pair(a: str, b: str, sides: Mapping[str, Stages], key: tuple[str, int | None], config: Config) -> StageError:
+def _of_pair(a: str, b: str, sides: Mapping[str, Stages], key: tuple[str, int | None], config: Config) -> Measures:
     try:
-        return measure(sides[a][key], sides[b][key], key[0], config)
+        return measures(sides[a][key], sides[b][key], key[0], config)
     except ValueError as error:
         raise EngineError(str(error), where=f"{a} against {b}", hint="an oracle must give stages as ours are") from None
 
 
-def _row(key: Key, layers: Mapping[int | None, Sequence[tuple[float, float]]]) -> Row:
+def _row(key: Key, layers: Mapping[int | None, Sequence[Measures]]) -> Row:
     a, b, kind, stage = key
-    nmse, ratio = ([pair[part] for pairs in layers.values() for pair in pairs] for part in (0, 1))
-    largest = [max(pair[0] for pair in layers[layer]) for layer in sorted(layers, key=lambda layer: layer or 0)]
+    everywhere = [measured for of_layer in layers.values() for measured in of_layer]
+    spreads = (_spread(values) for values in zip(*everywhere, strict=True))
+    largest = [max(layers[layer])[0] for layer in sorted(layers, key=lambda layer: layer or 0)]
     return Row(
         a=a,
         b=b,
         kind=kind,
         stage=stage,
-        nmse=_spread(nmse),
-        rms_ratio=_spread(ratio),
+        **dict(zip(METRICS, spreads, strict=True)),
         layers=tuple(map(_shortened, largest)),
     )
 

@@ -20,6 +20,7 @@ FORMAT = "apr-floor/1"
 EXACT = "float64"
 """What the errors of an arithmetic are measured against."""
 KINDS = ("cumulative", "isolated")
+METRICS = ("nmse", "rms_ratio", "max_abs_over_max")
 T = TypeVar("T")
 _AGAIN = "measure it again with `apr floor MODEL --output FILE`"
 _NAMES: dict[type, str] = {str: "text", int: "an integer", list: "a list", dict: "an object"}
@@ -41,6 +42,7 @@ class Row:
     kind       "isolated": fed b's outputs; "cumulative": fed its own, from the first stage on
     nmse       of the whole stage (engine.stage_error)
     rms_ratio  of the token and group where it is largest: root mean square of the error over that of b there
+    max_abs_over_max  the largest |a - b| of the stage over its largest |b|
     layers     the largest nmse of each layer, over prompts; one number where a stage belongs to none, or to one
     """
 
@@ -50,6 +52,7 @@ class Row:
     stage: str
     nmse: Spread
     rms_ratio: Spread
+    max_abs_over_max: Spread
     layers: tuple[float, ...]
 
 
@@ -188,10 +191,13 @@ def _checked(document: Any) -> Floor:
 
 
 def _row(item: Any) -> Row:
+    a, b, kind, stage = (_value(_object(item), key, str) for key in ("a", "b", "kind", "stage"))
     row = Row(
-        **{key: _value(_object(item), key, str) for key in ("a", "b", "kind", "stage")},
-        nmse=_spread(item, "nmse"),
-        rms_ratio=_spread(item, "rms_ratio"),
+        a=a,
+        b=b,
+        kind=kind,
+        stage=stage,
+        **{metric: _spread(item, metric) for metric in METRICS},
         layers=tuple(_number(value, "layers") for value in _value(item, "layers", list)),
     )
     if row.stage not in ORDER:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.arithmetic import HonestPath, arithmetic_named
 from engine.errors import EngineError
-from engine.floor import ARITHMETICS, captured, measure_floor, worst_ratio
+from engine.floor import ARITHMETICS, captured, measure_floor, measures
 from engine.floor_file import EXACT, KINDS
 from engine.reference import ReferencePath
 from engine.stage_error import measure
@@ -66,7 +66,7 @@ def test_each_arithmetic_has_a_row_for_every_kind_and_stage_in_order(model, rows
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stage", ["qkv_matmul", "attn_softmax", "ffn_out", "lm_head"])
 def test_a_row_holds_the_largest_and_the_median_over_prompts_and_layers(model, rows, name, kind, stage):
-    errors = {}
+    errors, largest = {}, []
     for tokens in PROMPTS:
         exact = captured(model, tokens)
         want = captured(model, tokens, exact) if kind == "isolated" else exact
@@ -74,14 +74,15 @@ def test_a_row_holds_the_largest_and_the_median_over_prompts_and_layers(model, r
         def tap(seen, layer, array, exact=exact, want=want):
             if seen == stage:
                 errors.setdefault(layer, []).append(measure(array, want[seen, layer], stage, model.config))
+                largest.append(np.abs(array - want[seen, layer]).max() / np.abs(want[seen, layer]).max())
             return exact[seen, layer] if kind == "isolated" else None
 
         HonestPath(model, arithmetic_named(name)).forward(tokens, tap)
     row = rows[name, kind, stage]
     nmse = [error.nmse for each in errors.values() for error in each]
-    ratio = [worst_ratio(error) for each in errors.values() for error in each]
+    ratio = [(error.rms / error.scale).max() for each in errors.values() for error in each]
     assert len(nmse) == (3 if stage == "lm_head" else 6)
-    for spread, values in ((row.nmse, nmse), (row.rms_ratio, ratio)):
+    for spread, values in ((row.nmse, nmse), (row.rms_ratio, ratio), (row.max_abs_over_max, largest)):
         assert spread.max == pytest.approx(max(values), rel=6e-3)
         assert spread.median == pytest.approx(float(np.median(values)), rel=6e-3)
     assert row.layers == pytest.approx([max(error.nmse for error in each) for each in errors.values()], rel=6e-3)
@@ -105,11 +106,23 @@ def test_the_ratio_is_that_of_the_worst_token_and_group(model):
     a = np.ones((2, 256), np.float32)
     b = a.copy()
     b[1, 64:128] = 2  # head 1 of token 1: 1 beside 2
-    assert worst_ratio(measure(a, b, "attention", model.config)) == 0.5
+    assert measures(a, b, "attention", model.config)[1:] == (0.5, 0.5)
+    b[0, 0] = 8
+    assert measures(a, b, "attention", model.config)[1:] == (pytest.approx(7 / math.sqrt(127)), 7 / 8)
     b[0, :64] = 0
-    assert worst_ratio(measure(a, b, "attention", model.config)) == math.inf
+    assert measures(a, b, "attention", model.config)[1:] == (math.inf, 0.5)
     a[0, :64] = 0
-    assert worst_ratio(measure(a, b, "attention", model.config)) == 0.5
+    assert measures(a, b, "attention", model.config)[1:] == (0.5, 0.5)
+    assert measures(b, b, "attention", model.config) == (0, 0, 0)
+    assert measures(a, np.zeros_like(b), "attention", model.config) == (math.inf,) * 3
+    a[1, 1] = np.nan
+    assert measures(a, b, "attention", model.config) == (math.inf,) * 3
+
+
+def test_masked_scores_are_no_largest_value(model):
+    b = np.full((2, 4, 2), 2, np.float32)
+    b[0, :, 1] = -np.inf
+    assert measures(np.where(b > 0, np.float32(1), b), b, "attn_scores", model.config) == (0.25, 0.5, 0.5)
 
 
 def test_oracles_are_measured_against_float64_and_against_each_other(model):

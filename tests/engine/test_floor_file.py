@@ -15,7 +15,7 @@ from engine.trace_folder import TracedModel
 def row(a, b, kind, stage, place=1):
     layers = (place * 1e-3,) if stage in WHOLE or stage == "embedding" else (1e-4, place * 1e-3)
     nmse, ratio = Spread(place * 1e-3, 1e-4), Spread(0.25, 0.125)
-    return Row(a=a, b=b, kind=kind, stage=stage, nmse=nmse, rms_ratio=ratio, layers=layers)
+    return Row(a=a, b=b, kind=kind, stage=stage, nmse=nmse, rms_ratio=ratio, max_abs_over_max=ratio, layers=layers)
 
 
 ORACLE = UsedOracle("transformers", "float32", "transformers 5, torch 2", ("attn_scores",))
@@ -60,7 +60,8 @@ def test_the_file_is_ascii_sorted_and_has_a_line_for_each_row(path):
     assert len(rows) == len(FLOOR.rows)
     assert rows[-1] == (
         '{"a": "transformers float32", "b": "float64", "kind": "cumulative", "layers": [0.0001, 0.002], '
-        '"nmse": {"max": 0.002, "median": 0.0001}, "rms_ratio": {"max": 0.25, "median": 0.125}, "stage": "ffn_out"}'
+        '"max_abs_over_max": {"max": 0.25, "median": 0.125}, "nmse": {"max": 0.002, "median": 0.0001}, '
+        '"rms_ratio": {"max": 0.25, "median": 0.125}, "stage": "ffn_out"}'
     )
     assert FLOOR.as_bytes() == path.read_bytes()
     assert json.loads(path.read_bytes()) == FLOOR.as_json()
@@ -121,7 +122,7 @@ def test_a_file_that_is_no_json_is_refused(path, text):
 
 def test_a_nan_is_no_number(path):
     path.write_text(path.read_text().replace('"max": 0.25', '"max": NaN', 1))
-    with pytest.raises(EngineError, match="max of rms_ratio must be a number of at least 0 or 'inf', not nan"):
+    with pytest.raises(EngineError, match="max of max_abs_over_max must be a number of at least 0 or 'inf', not nan"):
         read_floor(path)
 
 
