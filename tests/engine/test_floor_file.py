@@ -3,13 +3,19 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from engine.errors import EngineError
+from engine.floor import ARITHMETICS, PROMPTS
 from engine.floor_file import EXACT, KINDS, Floor, Prompt, Row, Spread, UsedOracle, read_floor, write_floor
 from engine.stages import NAMES, WHOLE
 from engine.trace_folder import TracedModel
+
+ROOT = Path(__file__).parents[2]
+FLOORS, REGISTRY = ROOT / "contracts" / "floors", ROOT / "engine" / "models" / "registry.yaml"
 
 
 def row(a, b, kind, stage, place=1):
@@ -149,3 +155,16 @@ def test_the_tables_name_where_the_largest_error_is(path):
     assert " ".join(head) == "isolated nmse median layer rms ratio cumulative nmse median layer rms ratio"
     assert blocks[0].splitlines()[1].split() == ["embedding", *2 * ["0.001", "0.0001", "-", "0.25"]]
     assert blocks[2].splitlines()[1].split() == ["ffn_out", "0.002", "0.0001", "1", "0.25"]
+
+
+@pytest.mark.parametrize("path", sorted(FLOORS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_floors_that_contracts_name_are_whole_and_of_the_registered_models(path):
+    floor = read_floor(path)
+    assert floor.as_bytes() == path.read_bytes()
+    assert floor.model.sha256 == yaml.safe_load(REGISTRY.read_text())[path.stem]["sha256"]
+    assert [prompt.text for prompt in floor.prompts] == list(PROMPTS)
+    assert floor.arithmetics == ARITHMETICS
+
+
+def test_contracts_name_a_floor():
+    assert list(FLOORS.glob("*.json"))
