@@ -220,14 +220,15 @@ def test_attention_goes_on_from_scores_or_a_softmax_that_are_given(T, past, head
 def test_a_key_ahead_is_mixed_where_the_softmax_that_is_given_weighs_it(T, past):
     """And where it weighs none, no value ahead is read: not even one that is no number."""
     case = attention_case(np.random.default_rng(24), T=T, past=past, head_dim=40)
-    weights = on_arrays.attend(*case)[2]
+    _, scores, weights = on_arrays.attend(*case)
     weights[T - 2, 3, past + T - 1] = 0.5
     mixed, _ = attended_from(weights, case, softmax=True)
     values = np.repeat(case[2][:, : past + T], 2, axis=0)
     assert np.allclose(mixed, np.einsum("ths,hsd->thd", weights, values), rtol=1e-4, atol=1e-5)
     weights[T - 2, 3, past + T - 1] = 0
     case[2][:, past + T - 1] = np.nan
-    assert np.isfinite(attended_from(weights, case, softmax=True)[0][: T - 1]).all()
+    for rows, softmax in ((scores, False), (weights, True)):
+        assert np.isfinite(attended_from(rows, case, softmax=softmax)[0][: T - 1]).all()
 
 
 @settings(max_examples=40)
