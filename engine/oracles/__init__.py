@@ -25,6 +25,10 @@ EXTRAS = {"transformers": "transformers"}
 """What has to be installed for it: the extra of this package."""
 
 
+class MissingLibraryError(EngineError):
+    """What an oracle needs is not installed, or cannot be imported."""
+
+
 class Oracle(Protocol):
     """An engine that is not ours, with a model open in it.
 
@@ -55,12 +59,26 @@ class Oracle(Protocol):
 
 
 def open_oracle(name: str, model: Path, **options: Any) -> Oracle:
-    """The oracle of that name with the model open.
+    """The oracle of that name with the model open, once it has proved itself (engine.oracles.proof).
 
     options  those of the oracle: `dtype` of transformers (float32, float16 or bfloat16)
 
-    Raises EngineError for an unknown name, libraries that are missing, and a model that it cannot read.
+    Raises EngineError for an unknown name, libraries that are missing, a model that it cannot read, and an oracle that
+    fails its proof.
     """
+    oracle = open_unproved(name, model, **options)
+    from engine.oracles.proof import prove
+
+    try:
+        prove(name, **options)
+    except EngineError:
+        oracle.close()
+        raise
+    return oracle
+
+
+def open_unproved(name: str, model: Path, **options: Any) -> Oracle:
+    """As open_oracle, for those who prove."""
     if name not in MODULES:
         raise EngineError(f"unknown oracle {name!r}", hint=f"one of: {', '.join(MODULES)}")
     oracle: Oracle = import_module(MODULES[name]).open_model(model, **options)
@@ -68,11 +86,11 @@ def open_oracle(name: str, model: Path, **options: Any) -> Oracle:
 
 
 def library(oracle: str, name: str) -> ModuleType:
-    """A library of an oracle, imported; raises EngineError, with what to install, where it cannot be."""
+    """A library of an oracle, imported; raises MissingLibraryError, with what to install, where it cannot be."""
     try:
         return import_module(name)
     except ImportError as error:
-        raise EngineError(
+        raise MissingLibraryError(
             f"the oracle {oracle} cannot be loaded: {error}",
             hint=f"install what it needs: pip install 'pv-contracts[{EXTRAS[oracle]}]'",
         ) from error

@@ -107,7 +107,7 @@ def _quiet(path: Path, what: str) -> Iterator[None]:
 
 
 def _check(network: Any, info: Any, model: Model) -> None:
-    """Raise EngineError where Transformers read something else than we did: it leaves out in silence what it does not know."""
+    """Raise EngineError where Transformers has read something else: it leaves out in silence what it does not know."""
     c = model.config
     kind = type(network).__name__
     found: dict[str, tuple[object, object]] = {"class": (kind, CLASSES[c.architecture])}
