@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.errors import EngineError
 
-Capture = Callable[[str, int | None, NDArray[np.float32]], object]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Capture = Callable[[str, int | None, "NDArray[np.float32]"], object]
 """Called as capture(stage, layer, array), layer None for a whole-model stage. The array is the receiver's: a copy in C
 order that nobody writes to later. What is returned is ignored."""
 
@@ -48,7 +49,7 @@ class Oracle(Protocol):
     def tokens(self, prompt: str) -> list[int]:
         """Ids of a prompt by the tokenizer that this engine reads from the model."""
 
-    def forward(self, tokens: Sequence[int], capture: Capture | None = None) -> NDArray[np.float32]:
+    def forward(self, tokens: Sequence[int], capture: Capture | None = None) -> "NDArray[np.float32]":
         """Logits (vocab,) float32 of the last of `tokens`, in one piece and with nothing before them.
 
         Each stage but those of `missing` is captured once per layer; without `capture`, nothing of ours is attached.
