@@ -1,6 +1,7 @@
 """Save the stages of the prompt's forward pass as another engine computes them, to compare with a trace of ours."""
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
         raise EngineError("the name of the folder is empty", where="--output", hint="name one")
     chosen = stages.parse_stages(args.save_tensor)  # before the model is loaded: a typo must not cost a minute
     layers = stages.parse_layers(args.layer) if args.layer is not None else None
+    options = _options(args)
     from engine.generate import check_prompt
     from engine.opening import identity_beside, open_model
     from engine.registry import locate
@@ -58,36 +60,34 @@ def run(args: argparse.Namespace) -> int:
             )
         tokens = opened.tokenizer.encode(args.prompt)
         check_prompt(tokens, config.context)
-        oracle = open_oracle(args.oracle, place, **_options(args))
-        given = [stage for stage in chosen if stage not in oracle.missing]
-        lacking = [stage for stage in chosen if stage in oracle.missing]
-        if not given:
-            raise EngineError(
-                f"{oracle.name} cannot give {', '.join(lacking)}", where="--save-tensor", hint="choose other stages"
-            )
-        plain = oracle.forward(tokens)
-        with TraceWriter(folder, stages=given, layers=layers or range(config.n_layers)) as writer:
-            if oracle.forward(tokens, writer.tap).tobytes() != plain.tobytes():
-                raise EngineError(
-                    f"the logits of {oracle.name} are others while stages are captured",
-                    where=str(place),
-                    hint="what is captured is not what it computes otherwise: nothing was written",
+        with closing(open_oracle(args.oracle, place, **options)) as oracle:
+            given = [stage for stage in chosen if stage not in oracle.missing]
+            lacking = ", ".join(stage for stage in chosen if stage in oracle.missing)
+            if not given:
+                raise EngineError(f"{oracle.name} cannot give {lacking}", where="--save-tensor", hint="choose others")
+            plain = oracle.forward(tokens)
+            with TraceWriter(folder, stages=given, layers=layers or range(config.n_layers)) as writer:
+                if oracle.forward(tokens, writer.tap).tobytes() != plain.tobytes():
+                    raise EngineError(
+                        f"the logits of {oracle.name} are others while stages are captured",
+                        where=str(place),
+                        hint="what is captured is not what it computes otherwise: nothing was written",
+                    )
+                manifest = writer.finish(
+                    engine=oracle.engine,
+                    model={"name": config.name, "sha256": sha256(), "architecture": config.architecture},
+                    prompt=args.prompt,
+                    tokens=tokens,
+                    path=oracle.name,
+                    variant=oracle.variant,
                 )
-            manifest = writer.finish(
-                engine=oracle.engine,
-                model={"name": config.name, "sha256": sha256(), "architecture": config.architecture},
-                prompt=args.prompt,
-                tokens=tokens,
-                path=oracle.name,
-                variant=oracle.variant,
-            )
+            lines = [*oracle.notes, *_differences(oracle, args.prompt, tokens)]
     print(f"{len(manifest.tensors)} tensors in {folder}")
     note(f"oracle {oracle.name}, {oracle.variant}, {oracle.engine}; {len(tokens)} tokens {_listed(tokens)}")
-    for line in (*oracle.notes, *_differences(oracle, args.prompt, tokens)):
+    for line in lines:
         note(line)
     if lacking:
-        note(f"{oracle.name} cannot give, and the folder lacks: {', '.join(lacking)}")
-    oracle.close()
+        note(f"{oracle.name} cannot give, and the folder lacks: {lacking}")
     return 0
 
 
