@@ -1,6 +1,6 @@
 """Tests of engine.oracles.transformers: each stage against the reference path, on files and folders; what is refused.
 
-In float32 the two differ by rounding alone: squared, and relative to the squares of the stage, about 1e-12.
+In float32 the two differ by rounding alone: squared, and relative to the squares of the stage, 1e-11 at most.
 """
 
 import sys
@@ -20,8 +20,9 @@ from tests.engine.checkpoints import small_checkpoint
 from tests.engine.model_files import keys, tensors, write
 
 PROMPT = "The file is closed when the block ends"
-NMSE = {"float32": 1e-10, "float16": 1e-4, "bfloat16": 5e-3}
-"""Largest squared error of a stage, relative to its squares; measured: 1e-11 (SmolLM2), 8e-6 and 5e-4 (both tiny)."""
+NMSE = {"float32": 1e-10, "float16": 2.5e-5, "bfloat16": 2e-3}
+"""Largest squared error of a stage, relative to its squares. Measured: 4e-13 of the packaged models and 1e-11 of
+SmolLM2, which is deeper; 3e-6; 2e-4."""
 
 
 @pytest.fixture(scope="module", autouse=True)
