@@ -246,6 +246,26 @@ def test_the_bound_is_that_of_the_dtype(models, dtype):
         proved(models["small-llama"], shifted(10 * unit), dtype)
 
 
+def test_what_a_stage_carries_from_those_before_it_is_not_its_own(models):
+    """Each layer adds less than is allowed, all of them together more."""
+    by = np.float32(1 + 6 * 2.0**-24)
+
+    class Carrying(Fake):
+        def forward(self, tokens, capture=None):
+            def tap(stage, layer, array):
+                array = array * by if stage == "post_ffn_residual" else array.copy()
+                if capture is not None:
+                    capture(stage, layer, array.copy())
+                return array
+
+            return fake.ReferencePath(self.model).forward(tokens, tap)
+
+    stages = proved(models["tiny-qwen2-f16"], Carrying)
+    plain = proved(models["tiny-qwen2-f16"], Fake)
+    last = ("post_ffn_residual", 3)
+    assert proof._distance(stages[last], plain[last]) > proof.ALONE * 2.0**-24
+
+
 # ---------------------------------------------------------------- how many, and of what shape
 
 

@@ -58,6 +58,13 @@ def nmse(got, want):
     return np.sum((got - want) ** 2) / np.sum(want**2)
 
 
+def is_of(array, dtype):
+    """Whether all values are numbers of that type."""
+    if dtype == "bfloat16":
+        return not np.any(array.view(np.uint32) & 0xFFFF)
+    return np.array_equal(array, array.astype(dtype).astype(np.float32))
+
+
 def agree(path, dtype="float32", prompt=PROMPT):
     """All stages of all layers are there and agree with the reference path; gives tokens and stages."""
     model, tokens = opened(path).model, opened(path).tokenizer.encode(prompt)
@@ -70,6 +77,7 @@ def agree(path, dtype="float32", prompt=PROMPT):
     assert np.array_equal(logits, got["lm_head", None])
     for key, array in want.items():
         assert nmse(got[key], array) <= NMSE[dtype], key
+        assert is_of(got[key], dtype), key
     return oracle, tokens
 
 
