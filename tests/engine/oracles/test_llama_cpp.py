@@ -171,19 +171,31 @@ def test_only_products_round_and_they_round_as_their_weights_say(oracles, small,
     assert min(error for (stage, _), error in found.items() if stage in PRODUCTS) > 100 * FLOAT32
 
 
-def test_float16_weights_are_multiplied_with_activations_rounded_to_float16(oracles):
-    path = located("tiny-qwen2-f16")
-    layer = open_model(path).model.layers[0]
-    _, theirs = captured(oracles(path), oracles(path).tokens(PROMPT))
-    inputs = {
-        "attn_out": ("attention", layer.attn_out),
-        "ffn_up": ("ffn_norm", layer.up),
-        "ffn_out": ("ffn_swigl", layer.down),
-    }
-    for stage, (source, weight) in inputs.items():
-        rounded = theirs[source, 0].astype(np.float16).astype(np.float64)
-        want = rounded @ weight.dequantised().astype(np.float64).T
-        assert nmse(theirs[stage, 0], want.astype(np.float32)) <= FLOAT32, stage
+def to_float16(x):
+    return x.astype(np.float16).astype(np.float64)
+
+
+def to_int8(x):
+    """A superblock of 256 shares a scale: the largest magnitude is 127."""
+    blocks = x.reshape(-1, 256).astype(np.float64)
+    scale = np.abs(blocks).max(axis=1, keepdims=True) / 127
+    return (np.rint(blocks / scale) * scale).reshape(x.shape)
+
+
+@pytest.mark.parametrize(("name", "rounded"), [("tiny-qwen2-f16", to_float16), ("tiny-qwen2", to_int8)])
+def test_a_product_is_that_of_its_rounded_activations_to_float32(oracles, name, rounded):
+    """F16 weights take activations in F16, K-quants in int8: nothing else is lost, in any layer."""
+    oracle, model = oracles(located(name)), open_model(located(name)).model
+    _, theirs = captured(oracle, oracle.tokens(PROMPT))
+    for index, layer in enumerate(model.layers):
+        for stage, source, weight in (
+            ("attn_out", "attention", layer.attn_out),
+            ("ffn_gate", "ffn_norm", layer.gate),
+            ("ffn_up", "ffn_norm", layer.up),
+            ("ffn_out", "ffn_swigl", layer.down),
+        ):
+            want = rounded(theirs[source, index]) @ weight.dequantised().astype(np.float64).T
+            assert nmse(theirs[stage, index], want.astype(np.float32)) <= FLOAT32, (stage, index)
 
 
 @pytest.mark.parametrize("name", [*list(MODELS)[:2], pytest.param("smollm2-135m", marks=pytest.mark.needs_model)])
@@ -202,8 +214,10 @@ def test_without_capture_no_callback_is_set(oracles, monkeypatch):
     assert oracle.forward([5, 6]).shape == (oracle.config.vocab,)
 
 
-def test_a_captured_array_is_the_receivers_own(oracles):
-    oracle, held = oracles(located("tiny-qwen2")), []
+@pytest.mark.parametrize("arch", ["llama", "qwen2"])
+def test_a_captured_array_is_the_receivers_own(oracles, small, arch):
+    """Without biases too, where qkv_bias is what qkv_matmul is; and none keeps a larger one alive."""
+    oracle, held = oracles(small(arch)), []
     logits = oracle.forward([5, 6, 7], lambda stage, layer, array: held.append((array, array.copy())))
     kept = logits.copy()
     oracle.forward([9, 10, 11, 12], lambda *_: None)
@@ -213,6 +227,7 @@ def test_a_captured_array_is_the_receivers_own(oracles):
         assert np.array_equal(array, copy)
         assert array.flags.c_contiguous
         assert array.flags.writeable
+        assert array.base is None or array.base.nbytes == array.nbytes
         assert not any(np.shares_memory(array, other) for other in arrays[index + 1 :])
 
 
