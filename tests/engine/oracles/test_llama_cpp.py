@@ -388,6 +388,16 @@ def test_stages_that_come_in_some_layers_only_are_missing(monkeypatch):
     oracle.close()
 
 
+def test_a_node_of_another_layer_is_refused(oracles, monkeypatch):
+    oracle, part_of = oracles(located("tiny-qwen2")), llama_cpp._Stages._part_of
+    other = {("ffn_up", 1): ("ffn_up", 2)}
+    monkeypatch.setattr(
+        llama_cpp._Stages, "_part_of", lambda self, tensor: other.get(found := part_of(self, tensor), found)
+    )
+    with pytest.raises(EngineError, match=r"^llama-cpp: llama.cpp computed ffn_up of layer 2 out of turn, or twice$"):
+        oracle.forward([5, 6], lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "value", "message"),
     [
