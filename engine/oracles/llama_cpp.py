@@ -64,10 +64,8 @@ _NODES = {
 _WEIGHT = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
 _NAME = re.compile(r"(\w+?)(?:-(\d+))?")
 _NOTES = (
-    "llama.cpp keeps no scores: attn_scores are the products kq times the scale, -inf where masked, with the scale and "
-    "the mask that its softmax takes",
-    "matrices in Q8_0 and smaller are multiplied with activations rounded to 8 bits, those in F16 and BF16 with "
-    "activations rounded to that type",
+    "attn_scores are the products kq times the scale, -inf where masked, by the scale and mask that its softmax takes",
+    "products take activations rounded to the type that goes with the weights: int8 for 8 bits and fewer, F16, BF16",
 )
 
 
@@ -92,6 +90,13 @@ class LlamaCpp:
                 hint="name a GGUF file, or ask the oracle transformers",
             )
         self.config: Config = read_model(read_gguf(model)).config
+        if self.config.rope_dim != self.config.head_dim:  # of a qwen2 it would end the process
+            raise EngineError(
+                f"llama.cpp rotates whole heads, of {self.config.head_dim} elements; this model rotates "
+                f"{self.config.rope_dim} of them",
+                where=str(model),
+                hint="ask the oracle transformers",
+            )
         self._c = _llama_cpp()
         self._ggml = Ggml(self._c._lib)
         self._cache_type = _CACHE_TYPES[kv_cache]

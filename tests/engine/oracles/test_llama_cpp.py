@@ -7,9 +7,11 @@ layout, or that of another node, is off by ten orders of magnitude.
 """
 
 import ctypes
+import re
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,13 +21,14 @@ from engine.opening import open_model
 from engine.paths import open_path
 from engine.registry import locate
 from engine.stages import NAMES, WHOLE
-from tests.engine import checkpoints
-from tests.engine.model_files import keys, tensors, write
+from engine.trace_folder import read_manifest
+from tests.engine import checkpoints, model_files
+from tests.engine.model_files import HIDDEN, keys, tensors, write
 
 pytestmark = pytest.mark.oracle
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra `llama-cpp`)")
 
-from engine.oracles import ggml, llama_cpp  # noqa: E402
+from engine.oracles import ggml, llama_cpp, proof  # noqa: E402
 
 PROMPT = "The file is closed when the block ends, even if an exception occurs."
 PRODUCTS = frozenset({"qkv_matmul", "attn_out", "ffn_gate", "ffn_up", "ffn_out", "lm_head"})
@@ -159,6 +162,43 @@ def test_on_float32_weights_every_stage_agrees_to_float32_at_any_length(oracles,
     _, ours = captured(open_path(model, "reference", capacity=length), tokens)
     for key, array in theirs.items():
         assert nmse(array, ours[key]) <= 5e-12, key  # 2e-12 at length 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "more"),
+    [
+        ({"rope__scaling__type": "linear", "rope__scaling__factor": 4.0}, {}),
+        ({"rope__freq_base": 500000.0}, {"rope_freqs.weight": np.linspace(1, 8, 8, dtype=np.float32)}),
+    ],
+)
+def test_other_rotations_are_read_as_we_read_them(tmp_path, changes, more):
+    path = write(tmp_path / "model.gguf", keys("llama", **changes), tensors("llama") | more)
+    oracle = llama_cpp.open_model(path)
+    try:
+        assert_isolated(isolated(open_model(path).model, range(30), captured(oracle, range(30))[1]), ISOLATED["F32"])
+    finally:
+        oracle.close()
+
+
+def test_a_rotation_of_a_part_of_each_head_is_refused(tmp_path):
+    path = write(tmp_path / "model.gguf", keys("qwen2", rope__dimension_count=8), tensors("qwen2"))
+    with pytest.raises(
+        EngineError, match=r"llama.cpp rotates whole heads, of 16 elements; this model rotates 8 of them"
+    ):
+        llama_cpp.open_model(path)
+
+
+def test_scores_of_a_single_head_are_those_before_its_softmax_is_written(tmp_path, monkeypatch):
+    """Its softmax is as large as the mask, and may be computed in its place."""
+    monkeypatch.setattr(model_files, "HEAD_DIM", HIDDEN)
+    monkeypatch.setattr(model_files, "KV_HEADS", 1)
+    metadata = keys("llama", attention__head_count=1, attention__head_count_kv=1)
+    path = write(tmp_path / "model.gguf", metadata, tensors("llama"))
+    oracle = llama_cpp.open_model(path)
+    try:
+        assert_isolated(isolated(open_model(path).model, range(9), captured(oracle, range(9))[1]), ISOLATED["F32"])
+    finally:
+        oracle.close()
 
 
 @pytest.mark.parametrize("quantise", ["F16", "BF16", "Q8_0"])
@@ -466,3 +506,42 @@ def test_a_tensor_that_is_turned_or_of_another_type_is_not_read():
             reader.read(plain)
     finally:
         reader._c.ggml_free(context)
+
+
+def test_it_proves_itself():
+    """Beside transformers, where that is installed."""
+    proof.prove("llama-cpp")
+    proof.prove("llama-cpp", kv_cache="float16")
+
+
+def test_apr_oracle_writes_what_it_gives_and_says_what_it_cannot(apr):
+    code, out, err = apr("oracle", "llama-cpp", "tiny-qwen2", "--output", "theirs")
+    assert (code, out) == (0, "67 tensors in theirs\n")
+    manifest = read_manifest(Path("theirs"))
+    assert (manifest.path, manifest.variant) == ("llama-cpp", "cpu, flash attention off, keys and values in float32")
+    assert re.fullmatch(r"llama-cpp-python [\d.]+, ggml [\d.]+", manifest.engine)
+    assert {entry.stage for entry in manifest.tensors} == set(NAMES) - {"ffn_silu"}
+    lines = err.splitlines()
+    assert lines[0].startswith(f"apr: oracle llama-cpp, {manifest.variant}, {manifest.engine}; 9 tokens 54 71 268 ")
+    assert lines[-1] == "apr: llama-cpp cannot give, and the folder lacks: ffn_silu"
+    assert any(line.startswith("apr: attn_scores ") for line in lines)
+    stages = ",".join(sorted({entry.stage for entry in manifest.tensors}))
+    apr("trace", "tiny-qwen2", "--path", "reference", "--save-tensor", stages, "--output", "ours")
+    code, out, _ = apr("diff", "ours", "theirs", "--values")
+    assert code == 1
+    assert "different: 66 of 67 tensors, " in out  # embedding is equal
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            ["--save-tensor", "ffn_silu"],
+            "apr: --save-tensor: llama-cpp cannot give ffn_silu\n  hint: choose others\n",
+        ),
+        (["--dtype", "float16"], "apr: --dtype: llama-cpp chooses its types by itself\n  hint: leave it out\n"),
+    ],
+)
+def test_apr_oracle_refuses_what_llama_cpp_has_not(apr, more, message):
+    assert apr("oracle", "llama-cpp", "tiny-qwen2", "--output", "theirs", *more) == (2, "", message)
+    assert not Path("theirs").exists()
