@@ -34,7 +34,7 @@ def test_a_tensor_that_is_turned_or_of_another_type_is_not_read():
         plain = reader._c.ggml_new_tensor_4d(context, 0, 3, 5, 7, 2)
         for tensor in (
             reader._c.ggml_permute(context, plain, 0, 2, 1, 3),
-            reader._c.ggml_new_tensor_4d(context, 1, 3, 5, 7, 2),
+            reader._c.ggml_new_tensor_4d(context, 26, 3, 5, 7, 2),  # GGML_TYPE_I32
         ):
             with pytest.raises(
                 EngineError, match=r"^llama-cpp: tensor '.*' of llama.cpp is of type .*: no plain F32\n"

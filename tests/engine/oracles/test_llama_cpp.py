@@ -164,6 +164,27 @@ def test_a_closed_oracle_is_not_used():
         oracle.tokens("a")
 
 
+def test_contexts_and_the_model_are_freed_once(monkeypatch):
+    c, seen = llama_cpp._llama_cpp(), []
+
+    def noted(name, function):
+        def call(*arguments):
+            seen.append(name)
+            return function(*arguments)
+
+        return call
+
+    for name in ("llama_init_from_model", "llama_free", "llama_model_free"):
+        monkeypatch.setattr(c, name, noted(name, getattr(c, name)))
+    oracle = llama_cpp.open_model(located("tiny-qwen2"))
+    oracle.forward([5, 6])
+    with pytest.raises(EngineError, match="invalid token"):
+        oracle.forward([5, 4000])
+    oracle.close()
+    oracle.close()
+    assert seen == [*["llama_init_from_model", "llama_free"] * 3, "llama_model_free"]
+
+
 @pytest.mark.parametrize("end", ["oracle.close()", "", "del oracle"])
 def test_a_process_that_used_it_ends_well_and_says_nothing_of_its_own(end):
     script = (
