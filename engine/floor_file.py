@@ -123,7 +123,7 @@ class Floor:
         at = {(row.a, row.b, row.kind, row.stage): row for row in self.rows}
         for a, b in dict.fromkeys((row.a, row.b) for row in self.rows):
             kinds = [kind for kind in reversed(KINDS) if any(key[:3] == (a, b, kind) for key in at)]
-            head = [f"{a} against {b}"]
+            head = ["stage"]
             table = []
             for kind in kinds:
                 head += [f"{kind} nmse", "median", "layer", "rms ratio"]
@@ -131,7 +131,7 @@ class Floor:
                 found = [at.get((a, b, kind, stage)) for kind in kinds]
                 if any(found):
                     table.append((stage, *(cell for row in found for cell in _cells(row))))
-            lines += ["", *_table([tuple(head), *table])]
+            lines += ["", f"{a} against {b}", *_table([tuple(head), *table])]
         return "\n".join(lines)
 
 

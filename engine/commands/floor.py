@@ -78,6 +78,8 @@ def measured(args: argparse.Namespace) -> "Floor":
         oracles = {}
         for asked in args.oracle or ():
             name, colon, dtype = asked.partition(":")
+            if colon and name == "llama-cpp":
+                raise EngineError(f"{name} chooses its types by itself", where="--oracle", hint=f"write {name} alone")
             oracle = open_oracle(name, place, **({"dtype": dtype} if colon else {}))
             stack.callback(oracle.close)
             used = UsedOracle(oracle.name, oracle.variant, oracle.engine, tuple(oracle.missing))

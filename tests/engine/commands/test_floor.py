@@ -112,6 +112,10 @@ def test_oracles_are_measured_where_they_are_asked_for(apr, prompts, monkeypatch
         (["--output", ""], "--output: '' is no file in a folder that exists\n  hint: name one: floor.json\n"),
         (["--output", "."], "--output: '.' is no file in a folder that exists"),
         (["--output", "no/where.json"], "--output: 'no/where.json' is no file in a folder that exists"),
+        (
+            ["--oracle", "llama-cpp:f16"],
+            "--oracle: llama-cpp chooses its types by itself\n  hint: write llama-cpp alone\n",
+        ),
         (["--oracle", "pytorch"], "unknown oracle 'pytorch'"),
     ],
 )
@@ -155,3 +159,29 @@ def test_an_interrupted_measurement_leaves_the_file_of_before(apr, prompts, monk
     monkeypatch.setattr(module, "measure_floor", broken)
     assert apr("floor", "tiny-qwen2", "--prompts", prompts, "--output", "floor.json")[0] == 2
     assert Path("floor.json").read_text() == "of before"
+
+
+def test_transformers_in_float32_errs_no_more_than_float32(apr, prompts):
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    out, _ = floor(apr, "--prompts", prompts, "--oracle", "transformers:float32", "--json")
+    found = json.loads(out)
+    (oracle,) = found["oracles"]
+    assert (oracle["name"], oracle["variant"], oracle["missing"]) == ("transformers", "float32", [])
+    at = {(row["a"], row["stage"]): row["nmse"]["max"] for row in found["rows"] if row["kind"] == "cumulative"}
+    for stage in NAMES:
+        assert at["transformers float32", stage] <= 4 * at["float32", stage] + 1e-14, stage
+    assert at["transformers float32", "ffn_out"] > 1e-14
+
+
+def test_llama_cpp_errs_by_what_honest_int8_errs_by(apr, prompts):
+    """An independent engine that rounds activations likewise: what is measured as honest is what it does."""
+    pytest.importorskip("llama_cpp")
+    out, _ = floor(apr, "--prompts", prompts, "--oracle", "llama-cpp", "--json")
+    found = json.loads(out)
+    label = f"llama-cpp {found['oracles'][0]['variant']}"
+    at = {(row["a"], row["stage"]): row["nmse"]["max"] for row in found["rows"] if row["kind"] == "cumulative"}
+    given = set(NAMES) - set(found["oracles"][0]["missing"])
+    assert len(given) >= 16
+    for stage in given:
+        assert at[label, stage] == pytest.approx(at["int8", stage], rel=0.02, abs=1e-12), stage
