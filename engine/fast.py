@@ -3,6 +3,9 @@
 Same stages and same tap as the reference path. A step is a method over the arrays of `Buffers`, the arrays that are
 tapped are those that the next step reads, and tracing changes nothing but what is also written down: the scores, the
 softmax and SiLU, which otherwise never leave a kernel.
+
+What a tap returns (`engine.reference.Tap`) is written where the next step reads. Where a step has gone on already,
+inside one kernel, `weigh`, `mix`, `multiply` and `keep` do the rest of it again, by that kernel.
 """
 
 import math
@@ -78,6 +81,7 @@ class FastPath:
 
         chunk  tokens that are computed at a time, and for which each stage is tapped once; None: all of them where
                they are traced, CHUNK where not
+        tap    may return an array for each of these calls: what follows, here and from the cache, follows from that
         """
         past, T = self.position, len(tokens)
         if past + T > self.capacity:
@@ -87,8 +91,9 @@ class FastPath:
         for start in range(0, T, size):
             buffers = self._through(tokens[start : start + size], tap)
         logits = self.logits(buffers)
-        if tap:
-            tap("lm_head", None, logits)
+        other = tap("lm_head", None, logits) if tap else None
+        if other is not None:
+            logits[:] = np.reshape(other, logits.shape)
         return logits
 
     def _through(self, tokens: Sequence[int], tap: Tap | None) -> Buffers:
@@ -96,50 +101,65 @@ class FastPath:
         c, b = self.model.config, self.buffers(len(tokens))
         T = len(tokens)
 
-        def tapped(stage: str, layer: int | None, array: F32, columns: int = 0) -> None:
-            if tap is not None:
-                tap(stage, layer, np.ascontiguousarray(array[:, :columns] if columns else array))
+        def tapped(stage: str, layer: int | None, array: F32, columns: int = 0, *, flat: bool = False) -> bool:
+            """Whether the tap replaced what of `array` counts, its first columns; flat: it is shown (T, the rest)."""
+            if tap is None:
+                return False
+            part = array[..., :columns] if columns else array
+            other = tap(stage, layer, np.ascontiguousarray(part).reshape((T, -1) if flat else part.shape))
+            if other is None:
+                return False
+            part[:] = np.reshape(other, part.shape)
+            return True
 
         self.embed(tokens, b)
         tapped("embedding", 0, b.x, c.hidden)
         for index, layer in enumerate(self.layers):
             self.normalise(b, b.delta if index else None, layer.attn_norm, b.attn_normed)
-            if index:
-                tapped("post_ffn_residual", index - 1, b.x, c.hidden)
-            tapped("attn_norm", index, b.attn_normed.x, c.hidden)
+            if index and tapped("post_ffn_residual", index - 1, b.x, c.hidden):
+                self.normalise(b, None, layer.attn_norm, b.attn_normed)
+            if tapped("attn_norm", index, b.attn_normed.x, c.hidden):
+                b.attn_normed.quantise()
             self.project(layer.qkv, b.attn_normed, b.qkv)
             tapped("qkv_matmul", index, b.qkv)
             if layer.bias is not None:
                 b.qkv += layer.bias
             tapped("qkv_bias", index, b.qkv)
             self.rotate(b, index)
-            if tap is not None:  # no views are made for nobody
-                tapped("q_post_rope", index, b.q[:, :, : c.head_dim].reshape(T, -1))
-                tapped("k_post_rope", index, b.k[:, :, : c.head_dim].reshape(T, -1))
+            tapped("q_post_rope", index, b.q, c.head_dim, flat=True)
+            if tapped("k_post_rope", index, b.k, c.head_dim, flat=True):
+                self.keep(b, index)
             scores = np.empty((2, T, c.heads, self.position + T), np.float32) if tap else None
             self.attend(b, index, scores)
             if scores is not None:
-                tapped("attn_scores", index, scores[0])
-                tapped("attn_softmax", index, scores[1])
-            tapped("attention", index, b.mixed.x, c.q_width)
+                if tapped("attn_scores", index, scores[0]):
+                    self.weigh(b, index, scores)
+                if tapped("attn_softmax", index, scores[1]):
+                    self.mix(b, index, scores)
+            if tapped("attention", index, b.mixed.x, c.q_width):
+                b.mixed.quantise()
             self.project(layer.attn_out, b.mixed, b.delta)
             tapped("attn_out", index, b.delta, c.hidden)
             self.normalise(b, b.delta, layer.ffn_norm, b.ffn_normed)
-            tapped("post_attn_residual", index, b.x, c.hidden)
-            tapped("ffn_norm", index, b.ffn_normed.x, c.hidden)
+            if tapped("post_attn_residual", index, b.x, c.hidden):
+                self.normalise(b, None, layer.ffn_norm, b.ffn_normed)
+            if tapped("ffn_norm", index, b.ffn_normed.x, c.hidden):
+                b.ffn_normed.quantise()
             self.project(layer.gate_up, b.ffn_normed, b.gate_up)
-            if tap is not None:
-                tapped("ffn_gate", index, b.gate_up[:, : c.ffn])
+            if tap is not None:  # no views are made for nobody
+                tapped("ffn_gate", index, b.gate_up, c.ffn)
                 tapped("ffn_up", index, b.gate_up[:, b.activated.x.shape[1] :], c.ffn)
             silu = np.empty_like(b.activated.x) if tap else None
             self.activate(b, silu)
-            if silu is not None:
-                tapped("ffn_silu", index, silu, c.ffn)
-            tapped("ffn_swigl", index, b.activated.x, c.ffn)
+            if silu is not None and tapped("ffn_silu", index, silu, c.ffn):
+                self.multiply(b, silu)
+            if tapped("ffn_swigl", index, b.activated.x, c.ffn):
+                b.activated.quantise()
             self.project(layer.down, b.activated, b.delta)
             tapped("ffn_out", index, b.delta, c.hidden)
         self.normalise(b, b.delta, self.final_norm, b.final)
-        tapped("post_ffn_residual", c.n_layers - 1, b.x, c.hidden)
+        if tapped("post_ffn_residual", c.n_layers - 1, b.x, c.hidden):
+            self.normalise(b, None, self.final_norm, b.final)
         tapped("final_norm", None, b.final.x, c.hidden)
         self.position += T
         return b
@@ -164,24 +184,48 @@ class FastPath:
 
     def rotate(self, b: Buffers, layer: int) -> None:
         """q and k = queries and keys after rotary positions; keys and values, rounded to its kind, into the cache."""
-        c, past = self.model.config, self.position
-        here = slice(past, past + len(b.x))
+        here = slice(self.position, self.position + len(b.x))
+        self._rotated(b, layer, b.qkv, self.cosine[here], self.sine[here])
+
+    def keep(self, b: Buffers, layer: int) -> None:
+        """The keys k and the values of qkv into the cache: what is left of `rotate` where k is given.
+
+        A rotation of no pair copies queries and keys as they are.
+        """
+        c, T = self.model.config, len(b.x)
+        turned = (array[:, :, : c.head_dim].reshape(T, -1) for array in (b.q, b.k))
+        qkv = np.concatenate([*turned, b.qkv[:, c.q_width + c.kv_width :]], axis=1)
+        self._rotated(b, layer, qkv, self.cosine[:T, :0], self.sine[:T, :0])
+
+    def _rotated(self, b: Buffers, layer: int, qkv: F32, cosine: F32, sine: F32) -> None:
+        c = self.model.config
         kernels.rotate(
-            b.qkv, c.heads, c.kv_heads, c.head_dim, b.q, b.k, self._keep, self.keys_addresses[layer],
-            self.values_addresses[layer], self.capacity, self.keys.itemsize, past, self.cosine[here], self.sine[here],
+            qkv, c.heads, c.kv_heads, c.head_dim, b.q, b.k, self._keep, self.keys_addresses[layer],
+            self.values_addresses[layer], self.capacity, self.keys.itemsize, self.position, cosine, sine,
             c.pairing == "adjacent",
         )  # fmt: skip
 
     def attend(self, b: Buffers, layer: int, scores: F32 | None) -> None:
         """mixed = attention of q over the cache; scores (2, T, heads, S): scores and softmax, if they are wanted."""
+        wanted = (0, 0) if scores is None else (scores[0].ctypes.data, scores[1].ctypes.data)
+        self._attended(b, layer, b.q_address, *wanted)
+
+    def weigh(self, b: Buffers, layer: int, scores: F32) -> None:
+        """scores[1] = the softmax of scores[0], mixed = the values so weighed: the rest of `attend` from scores."""
+        self._attended(b, layer, 0, scores[0].ctypes.data, scores[1].ctypes.data)
+
+    def mix(self, b: Buffers, layer: int, scores: F32) -> None:
+        """mixed = the values weighed by scores[1]: the rest of `attend` from a softmax."""
+        self._attended(b, layer, 0, 0, scores[1].ctypes.data)
+
+    def _attended(self, b: Buffers, layer: int, q: int, scores: int, weights: int) -> None:
         c = self.model.config
         T, width = len(b.x), b.q.shape[2]
-        wanted = (0, 0) if scores is None else (scores[0].ctypes.data, scores[1].ctypes.data)
         out = b.mixed.address if width == c.head_dim else b.wide_address
         kernels.attend(
-            self._score, self._mix, b.q_address, self.keys_addresses[layer], self.values_addresses[layer], c.heads,
+            self._score, self._mix, q, self.keys_addresses[layer], self.values_addresses[layer], c.heads,
             c.heads // c.kv_heads, self.position, T, width // kernels.LANES, self.capacity, self.keys.itemsize,
-            self.scale_address, *wanted, out, self.threads,
+            self.scale_address, scores, weights, out, self.threads,
         )  # fmt: skip
         if width != c.head_dim:
             b.mixed.x[:, : c.q_width] = b.wide[:, :, : c.head_dim].reshape(T, -1)
@@ -189,11 +233,15 @@ class FastPath:
 
     def activate(self, b: Buffers, silu: F32 | None) -> None:
         """activated = silu(gate) * up; silu as well, if it is wanted."""
+        self._activated(b, b.gate_up_address, 0 if silu is None else silu.ctypes.data)
+
+    def multiply(self, b: Buffers, silu: F32) -> None:
+        """activated = silu * up: the rest of `activate` from silu."""
+        self._activated(b, 0, silu.ctypes.data)
+
+    def _activated(self, b: Buffers, gate: int, silu: int) -> None:
         width = b.activated.pitch
-        gate = b.gate_up_address
-        kernels.swiglu(
-            gate, gate + width, 2 * width, width, len(b.x), 0 if silu is None else silu.ctypes.data, b.activated.address
-        )
+        kernels.swiglu(gate, b.gate_up_address + width, 2 * width, width, len(b.x), silu, b.activated.address)
         b.activated.quantise()
 
     def logits(self, b: Buffers) -> F32:

@@ -88,6 +88,8 @@ def attend(
     keys, values    addresses of the cache for `capacity` positions, `size` bytes an entry; `group` heads share one
     scores, weights addresses of (T, heads, past + T) float32, written, or 0: nobody wants them
     scale           address of one float32
+
+    q 0: the scores are given, and read; q and scores 0: the weights are. A key ahead that they show is then seen.
     threads         that will share the work: told, since numba cannot keep code that asks
     """
     kv_heads, S = heads // group, past + T
@@ -115,19 +117,23 @@ def attend(
         own, places, seen = rooms(q, out, heads, heads, 0, 0, heads, past, S, lines)
         blocks = (S + LANES - 1) // LANES
         parts = (blocks + PART - 1) // PART
-        for task in prange(kv_heads * parts):
-            kv, part = task // parts, task % parts
-            first, last = part * PART, min(blocks, (part + 1) * PART)
-            score_blocks(
-                score, places, seen, own, kv * group, (kv + 1) * group, keys + kv * of_keys, first, last, lines, size,
-                scale,
-            )  # fmt: skip
-        if heads * S <= LITTLE:
-            for h in range(heads):
-                weigh(own[h], seen[h], S, h, scores, weights)
+        if q == 0:
+            fill(own, seen, scores, weights, heads, heads, 0, 0, S)
         else:
-            for h in prange(heads):
-                weigh(own[h], seen[h], S, h, scores, weights)
+            for task in prange(kv_heads * parts):
+                kv, part = task // parts, task % parts
+                first, last = part * PART, min(blocks, (part + 1) * PART)
+                score_blocks(
+                    score, places, seen, own, kv * group, (kv + 1) * group, keys + kv * of_keys, first, last, lines,
+                    size, scale,
+                )  # fmt: skip
+        if q != 0 or scores != 0:
+            if heads * S <= LITTLE:
+                for h in range(heads):
+                    weigh(own[h], seen[h], S, h, scores, weights)
+            else:
+                for h in prange(heads):
+                    weigh(own[h], seen[h], S, h, scores, weights)
         pairs = (lines + 1) // 2
         for task in prange(kv_heads * pairs):
             kv, line = task // pairs, task % pairs * 2
@@ -145,11 +151,15 @@ def queries(
     """Attention of some queries of a head of keys: query i is head i % group of token i // group."""
     own, places, seen = rooms(q, out, heads, group, kv, first, count, past, S, lines)
     blocks = (seen[count - 1] + LANES - 1) // LANES
-    for start in range(0, blocks, RANGE):
-        score_blocks(score, places, seen, own, 0, count, keys, start, min(blocks, start + RANGE), lines, size, scale)
-    for i in range(count):
-        row = (first + i) // group * heads + kv * group + (first + i) % group
-        weigh(own[i], seen[i], S, row, scores, weights)
+    if q == 0:
+        fill(own, seen, scores, weights, heads, group, kv, first, S)
+    else:
+        for start in range(0, blocks, RANGE):
+            end = min(blocks, start + RANGE)
+            score_blocks(score, places, seen, own, 0, count, keys, start, end, lines, size, scale)
+    if q != 0 or scores != 0:
+        for i in range(count):
+            weigh(own[i], seen[i], S, row_of(first + i, heads, group, kv), scores, weights)
     mix_planes(mix, places, seen, own, 0, count, values, plane, 0, lines, size)
 
 
@@ -162,10 +172,32 @@ def rooms(q, out, heads, group, kv, first, count, past, S, lines):
     own = np.empty((count, (S + LANES - 1) // LANES * LANES + LANES), np.float32)
     places, seen = np.empty((2, count), np.int64), np.empty(count, np.int64)
     for i in range(count):
-        t, h = (first + i) // group, kv * group + (first + i) % group
-        offset = (t * heads + h) * lines * LINE
-        places[0, i], places[1, i], seen[i] = q + offset, out + offset, past + t + 1
+        offset = row_of(first + i, heads, group, kv) * lines * LINE
+        places[0, i], places[1, i], seen[i] = q + offset, out + offset, past + (first + i) // group + 1
     return own, places, seen
+
+
+@njit(cache=True)
+def row_of(query, heads, group, kv):
+    """The row that a query of a head of keys has among all heads of all tokens."""
+    return query // group * heads + kv * group + query % group
+
+
+@njit(cache=True)
+def fill(own, seen, scores, weights, heads, group, kv, first, S):
+    """The room filled with scores that are given, or weights where scores is 0.
+
+    Where one of these queries is given more than -inf or 0 for a key ahead, all of them see all keys.
+    """
+    given, nothing = scores if scores != 0 else weights, np.float32(-np.inf if scores != 0 else 0.0)
+    filling, ahead = np.zeros(1, np.float32), False
+    for i in range(len(own)):
+        row = given + row_of(first + i, heads, group, kv) * S * 4
+        continued(row, S, S, filling.ctypes.data, own[i].ctypes.data)
+        for s in range(seen[i], S):
+            ahead |= own[i, s] != nothing
+    if ahead:
+        seen[:] = S
 
 
 @njit(cache=True)

@@ -101,16 +101,21 @@ def add_row(b: Builder, x: Value, other: Value, lines: Value, out: Value) -> Non
 
 @kernel
 def swiglu_row(b: Builder, gate: Value, up: Value, lines: Value, silu: Value, out: Value) -> None:
-    """silu = gate / (1 + e^-gate), unless its address is 0; out = silu * up."""
-    wanted = b.icmp_signed("!=", silu, number(0))
+    """silu = gate / (1 + e^-gate), unless its address is 0; out = silu * up. gate 0: silu is given."""
+    given, wanted = (b.icmp_signed(*test, number(0)) for test in (("==", gate), ("!=", silu)))
+    activated = variable(b, splat(FLOATS, 0.0))
     with counting(b, lines) as line:
         place = times(b, line, LINE)
-        entries = load(b, gate, FLOATS, place)
-        raised = exponential(b, b.fneg(entries))
-        activated = b.fdiv(entries, b.fadd(splat(FLOATS, 1.0), raised))
-        with b.if_then(wanted):
-            store(b, activated, silu, place)
-        store(b, b.fmul(activated, load(b, up, FLOATS, place)), out, place)
+        with b.if_else(given) as (ready, unready):
+            with ready:
+                b.store(load(b, silu, FLOATS, place), activated)
+            with unready:
+                entries = load(b, gate, FLOATS, place)
+                raised = exponential(b, b.fneg(entries))
+                b.store(b.fdiv(entries, b.fadd(splat(FLOATS, 1.0), raised)), activated)
+                with b.if_then(wanted):
+                    store(b, b.load(activated), silu, place)
+        store(b, b.fmul(b.load(activated), load(b, up, FLOATS, place)), out, place)
 
 
 # ---------------------------------------------------------------- activations as integers

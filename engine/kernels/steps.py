@@ -218,7 +218,8 @@ def add_norm(x, other, gain, pitch, T, settings, out):
 def swiglu(gate, up, pitch, width, T, silu, out):
     """silu = gate / (1 + e^-gate), unless its address is 0; out = silu * up.
 
-    gate, up   rows of float32 `pitch` bytes apart, of which `width` bytes count, a multiple of 64
+    gate, up   rows of float32 `pitch` bytes apart, of which `width` bytes count, a multiple of 64; gate 0: silu is
+               given, and read
     silu, out  rows of float32 `width` bytes apart
     """
     parts = (width + 4095) // 4096
@@ -227,7 +228,9 @@ def swiglu(gate, up, pitch, width, T, silu, out):
         start = 4096 * part
         lines = min(4096, width - start) // 64
         to = t * width + start
-        swiglu_row(gate + t * pitch + start, up + t * pitch + start, lines, silu + to if silu else 0, out + to)
+        swiglu_row(
+            gate + t * pitch + start if gate else 0, up + t * pitch + start, lines, silu + to if silu else 0, out + to
+        )
 
 
 @njit(cache=True)
