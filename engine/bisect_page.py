@@ -152,9 +152,9 @@ def _legend() -> str:
     keys = "".join(f'<li><span class="c{shade}">{label}</span></li>' for shade, label in enumerate(LABELS))
     return (
         f'<ul class="legend" aria-label="colours: error over floor">{keys}</ul>'
-        "<p>A figure is the error of the whole stage over the error that honest arithmetic makes there. ! marks what is "
-        f"above its allowance: of its own error {WHOLE_ALLOWANCE} for the whole stage, {SINGLE_ALLOWANCE:g} for a single "
-        f"token and head, {PEAK_ALLOWANCE:g} for a single entry, or a product that is not what its rounding predicts; of "
+        "<p>A figure is the error of the whole stage over the error that honest arithmetic makes there. ! marks what "
+        f"is above its allowance: of its own error {WHOLE_ALLOWANCE} for the whole stage, {SINGLE_ALLOWANCE:g} for a "
+        f"token and head, {PEAK_ALLOWANCE:g} for an entry, or a product that is not what its rounding predicts; of "
         f"the carried error {CARRIED_ALLOWANCE:g}. Resting on a cell shows its figures; - was not measured.</p>"
     )
 

@@ -7,6 +7,7 @@ which is a pass that is handed the oracle's outputs. The oracle runs one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
