@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.errors import EngineError
 
-Capture = Callable[[str, int | None, NDArray[np.float32]], object]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Capture = Callable[[str, int | None, "NDArray[np.float32]"], object]
 """Called as capture(stage, layer, array), layer None for a whole-model stage. The array is the receiver's: a copy in C
 order that nobody writes to later. What is returned is ignored."""
 
@@ -23,6 +24,10 @@ MODULES = {"transformers": "engine.oracles.transformers"}
 """Where each oracle lies; its module has `open_model(model: Path, **options) -> Oracle`."""
 EXTRAS = {"transformers": "transformers"}
 """What has to be installed for it: the extra of this package."""
+
+
+class MissingLibraryError(EngineError):
+    """What an oracle needs is not installed, or cannot be imported."""
 
 
 class Oracle(Protocol):
@@ -44,7 +49,7 @@ class Oracle(Protocol):
     def tokens(self, prompt: str) -> list[int]:
         """Ids of a prompt by the tokenizer that this engine reads from the model."""
 
-    def forward(self, tokens: Sequence[int], capture: Capture | None = None) -> NDArray[np.float32]:
+    def forward(self, tokens: Sequence[int], capture: Capture | None = None) -> "NDArray[np.float32]":
         """Logits (vocab,) float32 of the last of `tokens`, in one piece and with nothing before them.
 
         Each stage but those of `missing` is captured once per layer; without `capture`, nothing of ours is attached.
@@ -55,12 +60,26 @@ class Oracle(Protocol):
 
 
 def open_oracle(name: str, model: Path, **options: Any) -> Oracle:
-    """The oracle of that name with the model open.
+    """The oracle of that name with the model open, once it has proved itself (engine.oracles.proof).
 
     options  those of the oracle: `dtype` of transformers (float32, float16 or bfloat16)
 
-    Raises EngineError for an unknown name, libraries that are missing, and a model that it cannot read.
+    Raises EngineError for an unknown name, libraries that are missing, a model that it cannot read, and an oracle that
+    fails its proof.
     """
+    oracle = open_unproved(name, model, **options)
+    from engine.oracles.proof import prove
+
+    try:
+        prove(name, **options)
+    except EngineError:
+        oracle.close()
+        raise
+    return oracle
+
+
+def open_unproved(name: str, model: Path, **options: Any) -> Oracle:
+    """As open_oracle, for those who prove."""
     if name not in MODULES:
         raise EngineError(f"unknown oracle {name!r}", hint=f"one of: {', '.join(MODULES)}")
     oracle: Oracle = import_module(MODULES[name]).open_model(model, **options)
@@ -68,11 +87,11 @@ def open_oracle(name: str, model: Path, **options: Any) -> Oracle:
 
 
 def library(oracle: str, name: str) -> ModuleType:
-    """A library of an oracle, imported; raises EngineError, with what to install, where it cannot be."""
+    """A library of an oracle, imported; raises MissingLibraryError, with what to install, where it cannot be."""
     try:
         return import_module(name)
     except ImportError as error:
-        raise EngineError(
+        raise MissingLibraryError(
             f"the oracle {oracle} cannot be loaded: {error}",
             hint=f"install what it needs: pip install 'pv-contracts[{EXTRAS[oracle]}]'",
         ) from error
