@@ -8,7 +8,6 @@ does not hold as a node of its own is missing: of the SwiGLU, for one, SiLU and 
 import ctypes
 import os
 import re
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -106,6 +105,8 @@ class LlamaCpp:
 
     def tokens(self, prompt: str) -> list[int]:
         """Ids of a prompt by llama.cpp's tokenizer; special tokens are read, a start token put in where it is due."""
+        if not self._free.alive:
+            raise ValueError("the oracle is closed")
         text = prompt.encode()
         vocabulary = self._c.llama_model_get_vocab(self._model)
         room = len(text) + 8  # a token stands for a byte at least, but for the start and the end
@@ -143,7 +144,7 @@ class LlamaCpp:
             self._c.llama_backend_init()
             loaded: int | None = self._c.llama_model_load_from_file(os.fsencode(model), params)
         if not loaded:
-            raise EngineError(f"llama.cpp cannot load it: {_last(errors)}", where=str(model))
+            raise EngineError(f"llama.cpp cannot load it: {_reason(errors)}", where=str(model))
         return loaded
 
     def _probe(self) -> tuple[str, ...]:
@@ -152,6 +153,8 @@ class LlamaCpp:
         return stages.missing
 
     def _decode(self, tokens: Sequence[int], stages: "_Stages | None") -> F32:
+        if not self._free.alive:
+            raise ValueError("the oracle is closed")
         check_prompt(tokens, self.config.context)
         c, length = self._c, len(tokens)
         params = c.llama_context_default_params()
@@ -176,7 +179,7 @@ class LlamaCpp:
             if stages is not None and stages.error is not None:
                 raise stages.error
             if code:
-                raise EngineError(f"llama.cpp cannot run the prompt ({code}): {_last(errors)}", where="llama-cpp")
+                raise EngineError(f"llama.cpp cannot run the prompt ({code}): {_reason(errors)}", where="llama-cpp")
             last = c.llama_get_logits_ith(context, length - 1)
             return np.ctypeslib.as_array(last, (self.config.vocab,)).astype(np.float32, copy=True)
 
@@ -330,9 +333,9 @@ def _features(c: Any) -> str:
 
 
 @contextmanager
-def _quiet(c: Any) -> Iterator[deque[str]]:
-    """Keep what llama.cpp logs, for the whole process, off standard error; gives the last lines that told errors."""
-    errors: deque[str] = deque(maxlen=5)
+def _quiet(c: Any) -> Iterator[list[str]]:
+    """Keep what llama.cpp logs, for the whole process, off standard error; gives the lines that told errors."""
+    errors: list[str] = []
     before, data = c.llama_log_callback(), ctypes.c_void_p()
     c.llama_log_get(ctypes.byref(before), ctypes.byref(data))
 
@@ -349,18 +352,18 @@ def _quiet(c: Any) -> Iterator[deque[str]]:
 
 
 @contextmanager
-def _context(c: Any, model: int, params: Any, errors: deque[str]) -> Iterator[int]:
+def _context(c: Any, model: int, params: Any, errors: list[str]) -> Iterator[int]:
     context = c.llama_init_from_model(model, params)
     if not context:
-        raise EngineError(f"llama.cpp cannot make a context: {_last(errors)}", where="llama-cpp")
+        raise EngineError(f"llama.cpp cannot make a context: {_reason(errors)}", where="llama-cpp")
     try:
         yield context
     finally:
         c.llama_free(context)
 
 
-def _last(errors: deque[str]) -> str:
-    return errors[-1] if errors else "it does not say why"
+def _reason(errors: list[str]) -> str:
+    return errors[0] if errors else "it does not say why"
 
 
 def _free_model(c: Any, model: int) -> None:
