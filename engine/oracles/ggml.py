@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.errors import EngineError
 
 _DIMS, _SOURCES, _PARAMETERS = 4, 10, 16
-_DTYPES: dict[int, np.dtype[Any]] = {0: np.dtype("<f4"), 1: np.dtype("<f2")}  # GGML_TYPE_F32, GGML_TYPE_F16
+_F32, _F16, _ITEM = 0, 1, 4  # GGML_TYPE_F32, GGML_TYPE_F16; bytes of a float32
 _UPDATE = "install the llama-cpp-python that pyproject.toml names, or newer: pip install 'pv-contracts[llama-cpp]'"
 
 
@@ -40,7 +40,6 @@ _P, _I, _N, _F, _S = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_flo
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "ggml_get_name": (ctypes.c_char_p, [_P]),
     "ggml_op_desc": (ctypes.c_char_p, [_P]),
-    "ggml_nelements": (_N, [_P]),
     "ggml_nbytes": (_S, [_P]),
     "ggml_version": (ctypes.c_char_p, []),
     "ggml_backend_tensor_get": (None, [_P, _P, _S, _S]),
@@ -92,21 +91,23 @@ class Ggml:
         return float(_Tensor.from_address(tensor).op_params[index])
 
     def read(self, tensor: int) -> NDArray[np.float32]:
-        """A copy of what a tensor of type F32 or F16 holds, in C order: four lengths, the innermost last.
+        """A copy of what a tensor of type F32 without gaps holds: four lengths, the innermost last.
 
-        Raises EngineError for another type, and for strides and lengths that contradict ggml's own count of bytes.
+        Raises EngineError for another type, another order, and lengths that contradict ggml's own count of bytes.
         """
         found = _Tensor.from_address(tensor)
-        dtype, shape, strides = _DTYPES.get(found.type), tuple(found.ne)[::-1], tuple(found.nb)[::-1]
-        if dtype is None:
-            raise self._unreadable(tensor, f"is of type {found.type}, neither F32 nor F16")
-        span = dtype.itemsize + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-        counted = self._c.ggml_nelements(tensor), self._c.ggml_nbytes(tensor)
-        if min(shape) < 1 or (math.prod(shape), span) != counted:
-            raise self._unreadable(tensor, f"has {counted} elements and bytes, its lengths {shape}, strides {strides}")
-        raw = np.empty(span, np.uint8)
-        self._c.ggml_backend_tensor_get(tensor, raw.ctypes.data, 0, span)
-        return np.ascontiguousarray(np.ndarray(shape, dtype, raw, strides=strides), dtype=np.float32)
+        shape, strides = tuple(found.ne)[::-1], tuple(found.nb)[::-1]
+        packed = tuple(_ITEM * math.prod(shape[index + 1 :]) for index in range(_DIMS))
+        if found.type != _F32 or strides != packed:
+            raise self._unreadable(
+                tensor, f"is of type {found.type}, lengths {shape} and strides {strides}: no plain F32"
+            )
+        size = int(self._c.ggml_nbytes(tensor))
+        if size != _ITEM * math.prod(shape):
+            raise self._unreadable(tensor, f"has {size} bytes, which its lengths {shape} contradict")
+        array = np.empty(shape, np.float32)
+        self._c.ggml_backend_tensor_get(tensor, array.ctypes.data, 0, size)
+        return array
 
     def _unreadable(self, tensor: int, why: str) -> EngineError:
         return EngineError(f"tensor {self.name(tensor)!r} of llama.cpp {why}", where="llama-cpp", hint=_UPDATE)
@@ -115,15 +116,15 @@ class Ggml:
         """Make tensors, of which nothing is computed, and compare each field that is read later."""
         context = self._c.ggml_init(_InitParams(1 << 16, None, True))
         try:
-            scores = self._c.ggml_new_tensor_4d(context, 0, 3, 5, 7, 2)
-            mask = self._c.ggml_new_tensor_4d(context, 1, 3, 5, 1, 1)
+            scores = self._c.ggml_new_tensor_4d(context, _F32, 3, 5, 7, 2)
+            mask = self._c.ggml_new_tensor_4d(context, _F16, 3, 5, 1, 1)
             turned = self._c.ggml_permute(context, scores, 0, 2, 1, 3)
             softmax = self._c.ggml_soft_max_ext(context, scores, mask, 0.25, 0.0)
             want = [
-                (0, (3, 5, 7, 2), (4, 12, 60, 420), [None, None]),
-                (1, (3, 5, 1, 1), (2, 6, 30, 30), [None, None]),
-                (0, (3, 7, 5, 2), (4, 60, 12, 420), [scores, None]),
-                (0, (3, 5, 7, 2), (4, 12, 60, 420), [scores, mask]),
+                (_F32, (3, 5, 7, 2), (4, 12, 60, 420), [None, None]),
+                (_F16, (3, 5, 1, 1), (2, 6, 30, 30), [None, None]),
+                (_F32, (3, 7, 5, 2), (4, 60, 12, 420), [scores, None]),
+                (_F32, (3, 5, 7, 2), (4, 12, 60, 420), [scores, mask]),
             ]
             found = [
                 (one.type, tuple(one.ne), tuple(one.nb), one.src[:2])

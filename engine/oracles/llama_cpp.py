@@ -24,7 +24,7 @@ from engine.generate import check_prompt
 from engine.gguf import read_gguf
 from engine.model import read_model
 from engine.opening import is_single
-from engine.oracles import Capture, library
+from engine.oracles import Capture, MissingLibraryError, library
 from engine.oracles.ggml import Ggml
 from engine.stages import NAMES, ORDER, WHOLE
 from engine.variants import KV_CACHES
@@ -293,7 +293,7 @@ class _Stages:
         """
         T, heads = self._length, self._config.heads
         keys = products.shape[-1]
-        mask = self._mask.reshape(-1, self._mask.shape[-1])[:T]  # a row per token, in some versions a few more
+        mask = self._mask.reshape(-1, self._mask.shape[-1])
         if products.shape != (1, heads, T, keys) or softmax.shape != products.shape or mask.shape != (T, keys):
             raise EngineError(
                 f"llama.cpp's scores, softmax and mask have the lengths {products.shape}, {softmax.shape} and "
@@ -320,7 +320,7 @@ def _llama_cpp() -> Any:
     try:
         return library(LlamaCpp.name, "llama_cpp").llama_cpp
     except (OSError, RuntimeError) as error:  # what it raises where its shared libraries do not load
-        raise EngineError(
+        raise MissingLibraryError(
             f"the oracle llama-cpp cannot be loaded: {error}",
             hint="install it again for this machine: pip install --force-reinstall 'pv-contracts[llama-cpp]'",
         ) from error

@@ -1,11 +1,12 @@
 """llama.cpp as an oracle: which stages come, in which layout, and how far they lie from ours.
 
-The reference path is forced: its tap puts llama.cpp's output in at every stage, so that what it computes for a stage is
-from llama.cpp's own input, and the difference is what llama.cpp rounds in that stage alone. It rounds activations in its
-products, to the type that goes with the weights; everywhere else it computes in float32. So a tensor in a wrong layout,
-or that of another node, is off by ten orders of magnitude.
+The reference path is forced: its tap puts llama.cpp's output in at every stage, so that what it computes for a stage
+is from llama.cpp's own input, and the difference is what llama.cpp rounds in that stage alone. It rounds activations in
+its products, to the type that goes with the weights; everywhere else it computes in float32. So a tensor in a wrong
+layout, or that of another node, is off by ten orders of magnitude.
 """
 
+import ctypes
 import subprocess
 import sys
 from functools import cache
@@ -15,10 +16,9 @@ import pytest
 
 from engine.errors import EngineError
 from engine.opening import open_model
-from engine.oracles import open_oracle
 from engine.paths import open_path
 from engine.registry import locate
-from engine.stages import NAMES, ORDER, WHOLE
+from engine.stages import NAMES, WHOLE
 from tests.engine import checkpoints
 from tests.engine.model_files import keys, tensors, write
 
@@ -58,7 +58,7 @@ def oracles():
 
     def of(path):
         if path not in opened:
-            opened[path] = open_oracle("llama-cpp", path)
+            opened[path] = llama_cpp.open_model(path)
         return opened[path]
 
     yield of
@@ -219,7 +219,7 @@ def test_a_captured_array_is_the_receivers_own(oracles):
 def test_keys_and_values_in_float16_are_told_and_round_more(oracles):
     path = located("tiny-qwen2-f16")
     model, tokens = open_model(path).model, oracles(path).tokens(PROMPT)
-    half = open_oracle("llama-cpp", path, kv_cache="float16")
+    half = llama_cpp.open_model(path, kv_cache="float16")
     try:
         found = isolated(model, tokens, captured(half, tokens)[1])
     finally:
@@ -254,14 +254,36 @@ def test_a_folder_of_the_hugging_face_layout_is_refused(tmp_path):
     with pytest.raises(
         EngineError, match=r"folder: llama.cpp reads GGUF files, this is a model of the Hugging Face layout\n"
     ):
-        open_oracle("llama-cpp", folder)
+        llama_cpp.open_model(folder)
+
+
+@pytest.fixture
+def logger():
+    """Gives the address of the function that llama.cpp logs with."""
+    c = llama_cpp._llama_cpp()
+
+    def address():
+        function, data = c.llama_log_callback(), ctypes.c_void_p()
+        c.llama_log_get(ctypes.byref(function), ctypes.byref(data))
+        return ctypes.cast(function, ctypes.c_void_p).value
+
+    return address
+
+
+def test_llama_cpp_is_quiet_and_logs_afterwards_as_before(capfd, logger):
+    before = logger()
+    oracle = llama_cpp.open_model(located("tiny-qwen2"))
+    oracle.forward([5, 6], lambda *_: None)
+    oracle.close()
+    assert logger() == before
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_model_that_llama_cpp_cannot_load_is_refused_with_what_it_says(tmp_path, capfd):
     metadata = keys("llama") | {"tokenizer.ggml.model": "gpt9"}
     path = write(tmp_path / "model.gguf", metadata, tensors("llama"))
     with pytest.raises(EngineError, match=r"model.gguf: llama.cpp cannot load it: .*unknown tokenizer: 'gpt9'"):
-        open_oracle("llama-cpp", path)
+        llama_cpp.open_model(path)
     assert capfd.readouterr().err == ""
 
 
@@ -277,13 +299,13 @@ def test_a_prompt_longer_than_the_context_is_refused(oracles):
 
 def test_an_unknown_kind_of_cache_is_refused():
     with pytest.raises(EngineError, match=r"^unknown kind of cache 'q8_0'\n  hint: one of: float32, float16$"):
-        open_oracle("llama-cpp", located("tiny-qwen2"), kv_cache="q8_0")
+        llama_cpp.open_model(located("tiny-qwen2"), kv_cache="q8_0")
 
 
 def test_a_missing_library_is_told_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(EngineError, match=r"hint: install what it needs: pip install 'pv-contracts\[llama-cpp\]'$"):
-        open_oracle("llama-cpp", located("tiny-qwen2"))
+        llama_cpp.open_model(located("tiny-qwen2"))
 
 
 def test_a_library_that_does_not_load_is_told(monkeypatch):
@@ -292,7 +314,7 @@ def test_a_library_that_does_not_load_is_told(monkeypatch):
 
     monkeypatch.setattr(llama_cpp, "library", broken)
     with pytest.raises(EngineError, match=r"^the oracle llama-cpp cannot be loaded: libllama.so: cannot open"):
-        open_oracle("llama-cpp", located("tiny-qwen2"))
+        llama_cpp.open_model(located("tiny-qwen2"))
 
 
 def test_tensors_in_another_layout_are_refused_before_anything_is_read(monkeypatch):
@@ -303,17 +325,17 @@ def test_tensors_in_another_layout_are_refused_before_anything_is_read(monkeypat
         changed.op = 0
         monkeypatch.setattr(ggml, "_Tensor", changed)
         with pytest.raises(EngineError, match=r"are laid out otherwise than this oracle reads them\n  hint: install"):
-            open_oracle("llama-cpp", located("tiny-qwen2"))
+            llama_cpp.open_model(located("tiny-qwen2"))
 
 
 def test_a_function_that_ggml_lacks_is_told(monkeypatch):
     monkeypatch.setitem(ggml._FUNCTIONS, "ggml_new_function", (None, []))
     with pytest.raises(EngineError, match=r"^llama-cpp: ggml has no function ggml_new_function\n"):
-        open_oracle("llama-cpp", located("tiny-qwen2"))
+        llama_cpp.open_model(located("tiny-qwen2"))
 
 
 def test_a_closed_oracle_is_not_used():
-    oracle = open_oracle("llama-cpp", located("tiny-qwen2"))
+    oracle = llama_cpp.open_model(located("tiny-qwen2"))
     oracle.close()
     oracle.close()
     with pytest.raises(ValueError, match=r"^the oracle is closed$"):
@@ -325,8 +347,8 @@ def test_a_closed_oracle_is_not_used():
 @pytest.mark.parametrize("end", ["oracle.close()", "", "del oracle"])
 def test_a_process_that_used_it_ends_well_and_says_nothing_of_its_own(end):
     script = (
-        "from engine.oracles import open_oracle; from engine.registry import locate\n"
-        "oracle = open_oracle('llama-cpp', locate('tiny-qwen2'))\n"
+        "from engine.oracles.llama_cpp import open_model; from engine.registry import locate\n"
+        "oracle = open_model(locate('tiny-qwen2'))\n"
         f"oracle.forward([5, 6], lambda *_: None)\n{end}\nprint('done')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -334,14 +356,14 @@ def test_a_process_that_used_it_ends_well_and_says_nothing_of_its_own(end):
 
 
 def test_stages_that_come_in_some_layers_only_are_missing(monkeypatch):
-    """Of the second layer the product of the values is not told apart: neither values nor their sum with the bias come."""
+    """The values of the second layer are not recognised before their bias is added."""
     part_of = llama_cpp._Stages._part_of
     monkeypatch.setattr(
         llama_cpp._Stages,
         "_part_of",
         lambda self, tensor: (None, None) if (found := part_of(self, tensor)) == ("v", 1) else found,
     )
-    oracle = open_oracle("llama-cpp", located("tiny-qwen2"))
+    oracle = llama_cpp.open_model(located("tiny-qwen2"))
     assert oracle.missing == ("qkv_matmul", "ffn_silu")
     _, stages = captured(oracle, [5, 6])
     assert not {stage for stage, _ in stages} & set(oracle.missing)
@@ -351,5 +373,71 @@ def test_stages_that_come_in_some_layers_only_are_missing(monkeypatch):
     oracle.close()
 
 
-def test_stages_come_in_the_order_of_execution():
-    assert sorted(NAMES, key=ORDER.__getitem__) == list(NAMES)
+@pytest.mark.parametrize(
+    ("owner", "name", "value", "message"),
+    [
+        (llama_cpp._PRODUCTS, "ffn_up", "ffn_gate", r"computed ffn_gate of layer 0 out of turn, or twice$"),
+        (llama_cpp._NODES, ("l_out", "ADD"), "none", r"computed attn_norm of layer 1 out of turn, or twice$"),
+        (llama_cpp._NODES, ("kqv", "MUL_MAT"), "kq", r"computed kq of layer 0 out of turn, or twice$"),
+        (
+            llama_cpp._NODES,
+            ("result_norm", "MUL"),
+            "lm_head",
+            r"lm_head has the lengths \(1, 1, 2, 256\), the prompt needs \(1, 1, 2, 2048\)$",
+        ),
+    ],
+)
+def test_a_graph_that_is_not_as_we_read_it_is_refused(oracles, monkeypatch, owner, name, value, message):
+    oracle = oracles(located("tiny-qwen2"))
+    monkeypatch.setitem(owner, name, value)
+    with pytest.raises(EngineError, match=rf"^llama-cpp: llama.cpp('s)? {message}"):
+        oracle.forward([5, 6], lambda *_: None)
+
+
+def test_attention_to_padding_or_with_more_than_a_mask_is_refused(oracles, monkeypatch):
+    oracle, read = oracles(located("tiny-qwen2")), ggml.Ggml.read
+    for changed, message in (
+        ("mask", "attends to keys that are not the prompt's$"),
+        ("softmax", "attends to keys that are not the prompt's$"),
+        ("rows", r"scores, softmax and mask have the lengths \(1, 4, 2, 256\), \(1, 4, 2, 256\) and \(1, 256\), "),
+    ):
+
+        def planted(self, tensor, changed=changed):
+            array, name = read(self, tensor), self.name(tensor)
+            if "mask" in name and changed == "mask":
+                array[..., 2] = 0
+            if "mask" in name and changed == "rows":
+                array = array[..., :1, :]
+            if name.startswith("kq_soft_max") and changed == "softmax":
+                array[..., 2] = 1e-30
+            return array
+
+        monkeypatch.setattr(ggml.Ggml, "read", planted)
+        with pytest.raises(EngineError, match=rf"^llama-cpp: llama.cpp('s)? {message}"):
+            oracle.forward([5, 6], lambda *_: None)
+    monkeypatch.setattr(ggml.Ggml, "parameter", lambda self, tensor, index: 0.125)
+    with pytest.raises(
+        EngineError, match=r"^llama-cpp: llama.cpp's softmax has no mask, or a slope or sinks beside it$"
+    ):
+        oracle.forward([5, 6], lambda *_: None)
+
+
+def test_a_tensor_that_is_turned_or_of_another_type_is_not_read():
+    reader = ggml.Ggml(llama_cpp._llama_cpp()._lib)
+    context = reader._c.ggml_init(ggml._InitParams(1 << 16, None, True))
+    try:
+        plain = reader._c.ggml_new_tensor_4d(context, 0, 3, 5, 7, 2)
+        for tensor in (
+            reader._c.ggml_permute(context, plain, 0, 2, 1, 3),
+            reader._c.ggml_new_tensor_4d(context, 1, 3, 5, 7, 2),
+        ):
+            with pytest.raises(
+                EngineError, match=r"^llama-cpp: tensor '.*' of llama.cpp is of type .*: no plain F32\n"
+            ):
+                reader.read(tensor)
+        ggml._Tensor.from_address(plain).ne[3] = 1
+        reader._c.ggml_nbytes = lambda tensor: 840
+        with pytest.raises(EngineError, match=r"^llama-cpp: tensor '' of llama.cpp has 840 bytes, which its lengths "):
+            reader.read(plain)
+    finally:
+        reader._c.ggml_free(context)
