@@ -20,9 +20,9 @@ Capture = Callable[[str, int | None, "NDArray[np.float32]"], object]
 """Called as capture(stage, layer, array), layer None for a whole-model stage. The array is the receiver's: a copy in C
 order that nobody writes to later. What is returned is ignored."""
 
-MODULES = {"transformers": "engine.oracles.transformers"}
+MODULES = {"transformers": "engine.oracles.transformers", "llama-cpp": "engine.oracles.llama_cpp"}
 """Where each oracle lies; its module has `open_model(model: Path, **options) -> Oracle`."""
-EXTRAS = {"transformers": "transformers"}
+EXTRAS = {"transformers": "transformers", "llama-cpp": "llama-cpp"}
 """What has to be installed for it: the extra of this package."""
 
 
@@ -62,7 +62,8 @@ class Oracle(Protocol):
 def open_oracle(name: str, model: Path, **options: Any) -> Oracle:
     """The oracle of that name with the model open, once it has proved itself (engine.oracles.proof).
 
-    options  those of the oracle: `dtype` of transformers (float32, float16 or bfloat16)
+    options  those of the oracle: `dtype` of transformers (float32, float16 or bfloat16), `kv_cache` of llama-cpp
+             (float32 or float16)
 
     Raises EngineError for an unknown name, libraries that are missing, a model that it cannot read, and an oracle that
     fails its proof.
