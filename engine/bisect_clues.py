@@ -34,13 +34,15 @@ def decisive(subject: F32, oracle: F32, floor: F32 | None) -> Decisive:
         top1=top,
         top5=len(set(best_a.tolist()) & set(best_b.tolist())),
         kl=_kl(a, b),
-        margin=float(b[top[1]] - b[other]),
+        margin=float(b[top[1]] - b[other]) if np.isfinite(b[top[1]]) else float("nan"),
         resolution=0.0 if floor is None else float(2 * np.sqrt(np.sum(floor**2))),
     )
 
 
 def _kl(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """KL divergence of softmax(a) from softmax(b), in nats; NaN where a side has none."""
+    if not (np.isfinite(a.max()) and np.isfinite(b.max())):
+        return float("nan")
     with np.errstate(all="ignore"):
         p, q = (side - side.max() - np.log(np.sum(np.exp(side - side.max()))) for side in (b, a))
         terms = np.where(np.exp(p) > 0, np.exp(p) * (p - q), 0.0)

@@ -97,6 +97,13 @@ def _row(key: Key, subject: Stages, oracle: Stages) -> Row:
     return Row(key=key, equal_bits=a.tobytes() == b.tobytes(), nan=bool(np.any(np.isnan(a) & np.isnan(b))))
 
 
+def _looked_at_again(old: Row, new: Row) -> Row:
+    """The row of a suspect that is new; of others the old one, with whether it was right."""
+    if new.suspect and not old.suspect:
+        return new
+    return replace(old, right=new.own is not None and new.own.within)
+
+
 class _Bench:
     """The measurements of two sides of which at least one has a model."""
 
@@ -134,12 +141,12 @@ class _Bench:
                 if self.claims == "fast":
                     rows = self._predicted(rows, forced, fixed, others)
             found |= self._clues(rows, ("isolated", "predicted"), forced, wanted, fixed, wanted)
-        if not self.subject.injects or suspects(rows) or carried(rows):
+        facts = self._decisive(free, both)
+        if not self.subject.injects or suspects(rows) or carried(rows) or (facts is not None and facts.lost):
             rows = self._own(rows, self.traced.stages, found)
         rows = self._repaired(rows, free, both, found)
         if self.forwards < FORWARDS:
             findings += self._silence(self.subject.untraced(self.tokens), free)
-        facts = self._decisive(free, both)
         return replace(m, rows=rows, decisive=facts, findings=tuple(findings), clues=found), computed
 
     @property
@@ -156,9 +163,7 @@ class _Bench:
         floor = self.evaluations.floor(self.model, names, self.tokens, stages)
         read_rows = self._with("own", rows, stages, floor.exact, floor, names, given=stages)
         if fresh:
-            read_rows = [
-                old if old.suspect or not new.suspect else new for old, new in zip(rows, read_rows, strict=True)
-            ]
+            read_rows = [_looked_at_again(old, new) for old, new in zip(rows, read_rows, strict=True)]
         new_clues = self._clues(read_rows, ("own",), stages, floor.exact, floor, stages)
         found |= {key: clue for key, clue in new_clues.items() if key not in found}
         return read_rows

@@ -1,4 +1,4 @@
-"""Console script `apr`: run, trace, diff, inspect, pull, warmup, and the commands that are modules of engine.commands."""
+"""Console script `apr`: run, trace, diff, inspect, pull, warmup, and the modules of engine.commands."""
 
 import argparse
 import io
