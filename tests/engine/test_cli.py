@@ -29,6 +29,7 @@ from engine.warmup import compile_kernels
 from tests.engine.commands import test_bench as bench
 from tests.engine.commands import test_bisect as bisect
 from tests.engine.commands import test_determinism as determinism
+from tests.engine.commands import test_oracle as oracle
 from tests.engine.commands import test_quantize as quantize
 from tests.engine.commands import test_synth as synth
 from tests.engine.model_files import keys, tensors, write
@@ -713,6 +714,13 @@ COVERED = {
     ("determinism", "--first"): determinism.test_first_ends_with_the_difference,
     ("determinism", "--kv-cache"): determinism.test_kv_cache_is_what_every_cell_has,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
+    ("oracle", "ORACLE"): oracle.test_an_oracle_that_does_not_exist_is_a_usage_error,
+    ("oracle", "MODEL"): oracle.test_model_and_prompt_are_what_is_run,
+    ("oracle", "--output"): oracle.test_the_folder_is_that_of_a_trace,
+    ("oracle", "--prompt"): oracle.test_model_and_prompt_are_what_is_run,
+    ("oracle", "--dtype"): oracle.test_dtype_is_handed_to_the_oracle_and_named,
+    ("oracle", "--save-tensor"): oracle.test_save_tensor_and_layer_select,
+    ("oracle", "--layer"): oracle.test_save_tensor_and_layer_select,
     ("quantize", "IN"): quantize.test_in_and_out_name_the_files,
     ("quantize", "OUT"): quantize.test_in_and_out_name_the_files,
     ("quantize", "--type"): quantize.test_type_chooses_the_formats,
