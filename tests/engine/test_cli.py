@@ -29,6 +29,7 @@ from engine.warmup import compile_kernels
 from tests.engine.commands import test_bench as bench
 from tests.engine.commands import test_bisect as bisect
 from tests.engine.commands import test_determinism as determinism
+from tests.engine.commands import test_floor as floor
 from tests.engine.commands import test_oracle as oracle
 from tests.engine.commands import test_quantize as quantize
 from tests.engine.commands import test_synth as synth
@@ -714,6 +715,11 @@ COVERED = {
     ("determinism", "--first"): determinism.test_first_ends_with_the_difference,
     ("determinism", "--kv-cache"): determinism.test_kv_cache_is_what_every_cell_has,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
+    ("floor", "MODEL"): floor.test_model_and_prompts_are_what_is_measured,
+    ("floor", "--prompts"): floor.test_model_and_prompts_are_what_is_measured,
+    ("floor", "--oracle"): floor.test_oracles_are_measured_where_they_are_asked_for,
+    ("floor", "--output"): floor.test_output_is_written_the_same_again_and_printed_from_the_file,
+    ("floor", "--json"): floor.test_model_and_prompts_are_what_is_measured,
     ("oracle", "ORACLE"): oracle.test_an_oracle_that_does_not_exist_is_a_usage_error,
     ("oracle", "MODEL"): oracle.test_model_and_prompt_are_what_is_run,
     ("oracle", "--output"): oracle.test_the_folder_is_that_of_a_trace,
