@@ -1,4 +1,4 @@
-"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, determinism, quantize, synth."""
+"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, bisect, determinism, oracle, quantize, synth."""
 
 import argparse
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine import stages
-from engine.commands import MODEL, bench, determinism, kv_cache_argument, note, quantize, synth
+from engine.commands import MODEL, bench, bisect, determinism, kv_cache_argument, note, oracle, quantize, synth
 from engine.errors import EngineError
 from engine.leaving import leave
 from engine.variants import KV_CACHES, VARIABLE, VARIANTS
@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 DEFAULT_PROMPT = "What is 2+2?"
 DEFAULT_MODEL = "tiny-qwen2"
 PAYLOAD_SWITCH = object()
-MODULES: dict[str, Any] = {"bench": bench, "determinism": determinism, "quantize": quantize, "synth": synth}
+MODULES: dict[str, Any] = {
+    "bench": bench,
+    "bisect": bisect,
+    "determinism": determinism,
+    "oracle": oracle,
+    "quantize": quantize,
+    "synth": synth,
+}
 """Commands that are a module of engine.commands each."""
 
 

@@ -26,7 +26,8 @@ from engine.stages import ORDER, WHOLE
 
 FORMAT = "aprt-trace/1"
 MANIFEST = "manifest.json"
-PATHS = ("reference", "fast")
+PATHS = ("reference", "fast", "transformers", "llama-cpp")
+"""Who may have computed a trace: one of our execution paths, or an oracle (engine.oracles)."""
 _AGAIN = "write the folder again with `apr trace`"
 _NAMES: dict[type, str] = {str: "text", int: "an integer", list: "a list", dict: "an object"}
 T = TypeVar("T")
@@ -55,10 +56,10 @@ class Entry:
 class Manifest:
     """Where the tensors of a trace come from, as manifest.json says it.
 
-    engine   version of the package that ran
+    engine   version of the package that ran; of an oracle, its name and version and those of its libraries
     tokens   ids of the prompt, in order
-    path     "reference" or "fast": the execution path that served
-    variant  the kernel variant that served
+    path     one of PATHS: the execution path that served, or the oracle
+    variant  the kernel variant that served; of an oracle, its dtype or backend
     kv_cache what the fast path kept keys and values in; None of the reference path, and where nobody wrote it down
     tensors  in the order of execution
     """

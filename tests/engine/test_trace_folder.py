@@ -195,7 +195,7 @@ def place(document, path, value):
         (("tokens",), [1, True], "tokens must be a list of ids, not [1, True]"),
         (("tokens",), [1, -1], "tokens must be a list of ids, not [1, -1]"),
         (("tokens",), "1 2", "tokens must be a list, not '1 2'"),
-        (("path",), "gpu", "path must be one of reference, fast, not 'gpu'"),
+        (("path",), "gpu", "path must be one of reference, fast, transformers, llama-cpp, not 'gpu'"),
         (("prompt",), None, "prompt must be text, not None"),
         (("model",), "tiny", "model must be an object, not 'tiny'"),
         (("model", "name"), ..., "the key 'name' is missing"),
@@ -262,7 +262,7 @@ def test_a_missing_manifest_is_an_error_with_its_path(tmp_path):
 
 
 def test_a_manifest_that_could_not_be_read_again_is_not_written(tmp_path):
-    with pytest.raises(EngineError, match=r"manifest\.json: path must be one of reference, fast, not 'gpu'"):
+    with pytest.raises(EngineError, match=r"manifest\.json: path must be one of reference, fast, transformers, llama-cpp, not 'gpu'"):
         trace(tmp_path, path="gpu")
     assert not (tmp_path / "manifest.json").exists()
 

@@ -1,0 +1,103 @@
+"""The floor of a bisection at hand: what honest arithmetic errs by, for this model and these tokens.
+
+It is measured where the sides are compared: handed one side's stages (for an error without what was carried), and left
+to itself (for one with it). Each arithmetic costs one evaluation of every stage.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.arithmetic import HonestPath, arithmetic_named
+from engine.bisect_readings import Error, error_of
+from engine.bisect_sides import CACHED, Pieces, Stages
+from engine.bisect_stages import Key
+from engine.model import Model
+from engine.reference import ReferencePath
+
+F32 = NDArray[np.float32]
+INT8 = "int8"
+
+
+@dataclass
+class Floor:
+    """Errors of arithmetics against float64, stage by stage.
+
+    exact   the stages in float64
+    int8    the same with activations rounded to int8, where that is one of the arithmetics
+    errors  by the arithmetic's name
+    """
+
+    exact: Stages
+    int8: Stages = field(default_factory=dict)
+    errors: dict[str, dict[Key, Error]] = field(default_factory=dict)
+
+    def of(self, names: Iterable[str], key: Key) -> list[Error]:
+        return [self.errors[name][key] for name in names]
+
+
+class Evaluations:
+    """Counts what floors cost, and keeps the last exact pass of a model that nothing was handed to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def floor(
+        self,
+        model: Model,
+        names: Iterable[str],
+        tokens: Sequence[int],
+        given: Stages | None,
+        exact: Stages | None = None,
+    ) -> Floor:
+        """The floor of these arithmetics of a model.
+
+        given  handed over at every stage that it has; None: each pass is left to itself
+        exact  the stages in float64, where they are at hand
+        """
+        if exact is None:
+            exact = self._stages(ReferencePath(model), tokens, given)
+        floor = Floor(exact)
+        for name in dict.fromkeys(names):
+            if name == CACHED:
+                stages = self._stages(ReferencePath(model), tokens, given, _cache_rounding(model))
+            else:
+                stages = self._stages(HonestPath(model, arithmetic_named(name)), tokens, given)
+            floor.errors[name] = {key: error_of(stages[key], exact[key], key[0], model.config) for key in exact}
+            if name == INT8:
+                floor.int8 = stages
+        return floor
+
+    def _stages(
+        self,
+        path: ReferencePath,
+        tokens: Sequence[int],
+        given: Stages | None,
+        change: "Callable[[Key, F32], F32] | None" = None,
+    ) -> Stages:
+        self.count += 1
+        pieces = Pieces(len(tokens), given)
+
+        def tap(stage: str, layer: int | None, array: F32) -> F32 | None:
+            other = pieces.tap(stage, layer, array)
+            return other if change is None else change((stage, layer), array if other is None else other)
+
+        path.forward(tokens, tap)
+        return pieces.stages
+
+
+def _cache_rounding(model: Model) -> Callable[[Key, F32], F32]:
+    """What a cache in float16 does to keys and values, once they are tapped."""
+    values = model.config.q_width + model.config.kv_width
+
+    def change(key: Key, array: F32) -> F32:
+        if key[0] == "k_post_rope":
+            return array.astype(np.float16).astype(np.float32)
+        if key[0] == "qkv_bias":
+            array = array.copy()
+            array[:, values:] = array[:, values:].astype(np.float16)
+        return array
+
+    return change

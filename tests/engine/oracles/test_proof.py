@@ -1,0 +1,355 @@
+"""Tests of engine.oracles.proof: each defect that a dumper may have is planted in one, and named."""
+
+import re
+
+import numpy as np
+import pytest
+
+from engine.errors import EngineError
+from engine.model import read_model
+from engine.opening import open_file
+from engine.oracles import MODULES, MissingLibraryError, open_oracle, proof
+from engine.registry import locate
+from engine.stages import NAMES, WHOLE
+from tests.engine.oracles import fake
+from tests.engine.oracles.fake import Fake, installed, moved
+
+LAYERS = {proof.PACKAGED: 4, "small-llama": 2}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The models to prove on, by name."""
+    return {path.stem: path for path in proof.known_good(tmp_path_factory.mktemp("models"))}
+
+
+def proved(path, kind, dtype="float32"):
+    return proof.check(kind(path, dtype), read_model(open_file(path)))
+
+
+def refusal(reason, dtype="float32"):
+    return re.escape(f"the oracle transformers ({dtype}) failed its proof on a known-good model: {reason}")
+
+
+def test_the_models_pair_halves_and_neighbours_and_have_the_tokens(models):
+    configs = {name: read_model(open_file(path)).config for name, path in models.items()}
+    assert list(configs) == ["tiny-qwen2-f16", "small-llama"]
+    assert [(c.architecture, c.pairing, c.qkv_bias, c.tied) for c in configs.values()] == [
+        ("qwen2", "halves", True, True),
+        ("llama", "adjacent", False, False),
+    ]
+    for c in configs.values():
+        assert max(proof.TOKENS) < c.vocab
+        assert c.heads > c.kv_heads > 1
+        assert c.hidden != c.ffn
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_honest_oracle_is_believed_and_every_stage_was_looked_at(models, name):
+    stages = proved(models[name], Fake)
+    expected = {(stage, None) if stage in WHOLE else (stage, 0) for stage in NAMES}
+    assert expected <= stages.keys()
+    assert len(stages) == 1 + 17 * LAYERS[name] + 2
+
+
+def test_a_stage_that_an_oracle_cannot_give_is_not_asked_for(models):
+    class Lacking(Fake):
+        missing = ("ffn_silu", "lm_head")
+
+    stages = proved(models["small-llama"], Lacking)
+    assert {stage for stage, _ in stages} == set(NAMES) - {"ffn_silu", "lm_head"}
+
+
+# ---------------------------------------------------------------- memory
+
+
+class Reused(Fake):
+    """One buffer for each stage, as an engine keeps it: a layer writes over the one before."""
+
+    def __init__(self, *options):
+        super().__init__(*options)
+        self.buffers = {}
+
+    def hand_over(self, capture, stage, layer, array):
+        buffer = self.buffers.setdefault(stage, array)
+        buffer[:] = array
+        capture(stage, layer, buffer)
+
+
+def test_memory_that_a_later_layer_writes_to_is_told(models):
+    with pytest.raises(EngineError, match=refusal("attn_norm of layer 0 was changed after it was captured")):
+        proved(models["small-llama"], Reused)
+
+
+def test_memory_that_the_next_forward_pass_writes_to_is_told(models):
+    class Kept(Fake):
+        kept = ()
+
+        def forward(self, tokens, capture=None):
+            for array in self.kept:
+                array[0] += 1
+            self.kept = []
+            return super().forward(tokens, capture)
+
+        def hand_over(self, capture, stage, layer, array):
+            if stage == "final_norm":
+                self.kept.append(array)
+            capture(stage, layer, array)
+
+    with pytest.raises(EngineError, match=refusal("final_norm was changed after it was captured")):
+        proved(models["small-llama"], Kept)
+
+
+def test_stages_that_share_memory_are_told_even_if_nobody_writes_to_it(models):
+    class Shared(Fake):
+        product = None
+
+        def hand_over(self, capture, stage, layer, array):
+            if stage == "qkv_matmul":
+                self.product = array
+            capture(stage, layer, self.product if stage == "qkv_bias" else array)  # without a bias they are equal
+
+    with pytest.raises(EngineError, match=refusal("qkv_matmul of layer 0 and qkv_bias of layer 0 share memory")):
+        proved(models["small-llama"], Shared)
+
+
+# ---------------------------------------------------------------- what runs
+
+
+def test_a_capture_that_changes_the_last_bit_of_a_logit_is_told(models):
+    class Touching(Fake):
+        def forward(self, tokens, capture=None):
+            logits = super().forward(tokens, capture)
+            if capture is not None:
+                logits[-1] = np.nextafter(logits[-1], np.float32(np.inf))
+            return logits
+
+    with pytest.raises(EngineError, match=refusal("its logits are others while stages are captured")):
+        proved(models["small-llama"], Touching)
+
+
+def test_a_capture_whose_value_takes_the_place_of_a_stage_is_told(models):
+    class Injecting(Fake):
+        def forward(self, tokens, capture=None):
+            return fake.ReferencePath(self.model).forward(tokens, capture)
+
+    with pytest.raises(EngineError, match=refusal("its logits are others while stages are captured")):
+        proved(models["small-llama"], Injecting)
+
+
+def test_an_lm_head_that_is_not_the_logits_is_told(models):
+    class Other(Fake):
+        def hand_over(self, capture, stage, layer, array):
+            if stage == "lm_head":
+                array[5] = np.nextafter(array[5], np.float32(np.inf))
+            capture(stage, layer, array)
+
+    with pytest.raises(EngineError, match=refusal("the stage lm_head is not the logits that it returns")):
+        proved(models["small-llama"], Other)
+
+
+def test_a_library_that_names_its_parts_otherwise_is_told(models):
+    class Renamed(Fake):
+        def forward(self, tokens, capture=None):
+            raise AttributeError("no attribute 'q_proj'")
+
+    with pytest.raises(EngineError, match=refusal("its stages cannot be captured: AttributeError: no attribute")):
+        proved(models["small-llama"], Renamed)
+
+
+# ---------------------------------------------------------------- which stage it is
+
+C = proof.SMALL_LLAMA.config
+
+
+def halved(array):
+    """Queries and keys in front of each row from pairs to halves: the layout of the library, not undone."""
+    width = min(array.shape[1], C.q_width + C.kv_width)
+    heads = array[:, :width].reshape(len(array), -1, C.head_dim // 2, 2).swapaxes(2, 3)
+    return np.concatenate([heads.reshape(len(array), -1), array[:, width:]], axis=1)
+
+
+PLANTED = {
+    "the embedding of another token": ("embedding", lambda x: np.ascontiguousarray(x[::-1]), "embedding of layer 0"),
+    "queries transposed": (
+        "q_post_rope",
+        lambda x: np.ascontiguousarray(x.reshape(len(x), C.heads, -1).swapaxes(1, 2)).reshape(x.shape),
+        "q_post_rope of layer 0",
+    ),
+    "queries and keys in halves": (
+        ("qkv_matmul", "qkv_bias", "q_post_rope", "k_post_rope"),
+        halved,
+        "qkv_matmul of layer 0",
+    ),
+    "scores without scale": ("attn_scores", lambda x: x * np.float32(np.sqrt(C.head_dim)), "attn_scores of layer 0"),
+    "scores without mask": (
+        "attn_scores",
+        lambda x: np.where(np.isfinite(x), x, np.float32(-1e9)),
+        "attn_scores of layer 0",
+    ),
+    "softmax transposed": (
+        "attn_softmax",
+        lambda x: np.ascontiguousarray(x.transpose(2, 1, 0)),
+        "attn_softmax of layer 0",
+    ),
+    "a NaN": ("ffn_up", lambda x: np.where(x == x[0, 0], np.float32(np.nan), x), "ffn_up of layer 0"),
+    "values moved": ("ffn_out", moved, "ffn_out of layer 0"),
+    "a norm before its gain": ("final_norm", lambda x: x * np.float32(1.01), "final_norm"),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_stage_that_its_inputs_do_not_give_is_named(models, case):
+    stages, change, named = PLANTED[case]
+
+    class Wrong(Fake):
+        def hand_over(self, capture, stage, layer, array):
+            capture(stage, layer, change(array) if stage in stages else array)
+
+    with pytest.raises(EngineError, match=refusal(f"{named} is not what its inputs give: it differs from")):
+        proved(models["small-llama"], Wrong)
+
+
+def test_two_stages_that_were_exchanged_are_told(models):
+    exchanged = {"ffn_gate": "ffn_up", "ffn_up": "ffn_gate"}
+
+    class Exchanged(Fake):
+        def hand_over(self, capture, stage, layer, array):
+            capture(exchanged.get(stage, stage), layer, array)
+
+    with pytest.raises(EngineError, match=refusal("ffn_gate of layer 0 is not what its inputs give")):
+        proved(models["small-llama"], Exchanged)
+
+
+def test_a_defect_in_the_last_layer_alone_is_told(models):
+    class Late(Fake):
+        def hand_over(self, capture, stage, layer, array):
+            capture(stage, layer, moved(array) if (stage, layer) == ("attention", 3) else array)
+
+    with pytest.raises(EngineError, match=refusal("attention of layer 3 is not what its inputs give")):
+        proved(models["tiny-qwen2-f16"], Late)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "cpu"])
+def test_the_bound_is_that_of_the_dtype(models, dtype):
+    unit = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "cpu": 2.0**-11}[dtype]
+
+    def shifted(by):
+        class Shifted(Fake):
+            def hand_over(self, capture, stage, layer, array):
+                capture(stage, layer, array * np.float32(1 + by) if stage == "final_norm" else array)
+
+        return Shifted
+
+    assert proved(models["small-llama"], shifted(6 * unit), dtype)
+    with pytest.raises(EngineError, match=refusal("final_norm is not what its inputs give", dtype)):
+        proved(models["small-llama"], shifted(10 * unit), dtype)
+
+
+# ---------------------------------------------------------------- how many, and of what shape
+
+
+@pytest.mark.parametrize(
+    ("defect", "reason"),
+    [
+        (lambda capture, stage, layer, array: None, "ffn_up of layer 1 is not captured"),
+        (
+            lambda capture, stage, layer, array: [capture(stage, layer, array) for _ in range(2)],
+            "ffn_up of layer 1 was captured twice",
+        ),
+        (
+            lambda capture, stage, layer, array: [capture(stage, at, array.copy()) for at in (layer, 7)],
+            "ffn_up of layer 7 is captured, but not promised",
+        ),
+        (
+            lambda capture, stage, layer, array: capture(stage, layer, array[None]),
+            "ffn_up of layer 1 has the shape (1, 9, 96), not (9, 96)",
+        ),
+        (
+            lambda capture, stage, layer, array: capture(stage, layer, array.astype(np.float64)),
+            "ffn_up of layer 1 is no float32 array in C order",
+        ),
+        (
+            lambda capture, stage, layer, array: capture(stage, layer, np.asfortranarray(array)),
+            "ffn_up of layer 1 is no float32 array in C order",
+        ),
+    ],
+)
+def test_a_stage_comes_once_in_our_shape(models, defect, reason):
+    class Wrong(Fake):
+        def hand_over(self, capture, stage, layer, array):
+            (defect if (stage, layer) == ("ffn_up", 1) else Fake.hand_over.__get__(self))(capture, stage, layer, array)
+
+    with pytest.raises(EngineError, match=refusal(reason)):
+        proved(models["small-llama"], Wrong)
+
+
+# ---------------------------------------------------------------- who is asked
+
+
+def test_an_oracle_is_opened_once_it_is_proved_and_not_proved_again(monkeypatch):
+    checked = []
+    check = proof.check
+    monkeypatch.setattr(proof, "check", lambda oracle, model: checked.append(model.config.name) or check(oracle, model))
+    with installed(monkeypatch):
+        oracle = open_oracle("transformers", locate("tiny-qwen2"))
+        assert (oracle.model.path, fake.OPEN) == (locate("tiny-qwen2"), [oracle])
+        oracle.close()
+        assert checked == ["tiny-qwen2", "small llama"]
+        open_oracle("transformers", locate("tiny-qwen2")).close()
+        assert len(checked) == 2
+        open_oracle("transformers", locate("tiny-qwen2"), dtype="float16").close()
+        assert len(checked) == 4
+    assert fake.OPEN == []
+
+
+def test_an_oracle_that_fails_is_not_opened_and_asked_again_the_next_time(monkeypatch):
+    with installed(monkeypatch, Reused):
+        for _ in range(2):
+            with pytest.raises(EngineError, match=refusal("attn_norm of layer 0 was changed")) as caught:
+                open_oracle("transformers", locate("tiny-qwen2"))
+            assert caught.value.hint == "it is not believed; fake 1.0 may be a version that this engine does not know"
+    assert fake.OPEN == []
+
+
+def test_another_oracle_that_is_installed_must_agree(monkeypatch):
+    """Each fits together by itself; they compute other models."""
+
+    class Second(Fake):
+        name, variant = "second", "cpu"
+
+        def forward(self, tokens, capture=None):
+            return super().forward([*tokens[:-1], tokens[-1] + 1], capture)
+
+    for kind in (Fake, Second):
+        with installed(monkeypatch), monkeypatch.context() as patch:
+            patch.setitem(MODULES, "second", __name__)
+            patch.setitem(SECOND, "kind", kind)
+            if kind is Fake:
+                proof.prove("transformers")
+                continue
+            with pytest.raises(EngineError, match=refusal("embedding of layer 0 is not that of the oracle second: ")):
+                proof.prove("transformers")
+    assert fake.OPEN == []
+
+
+def test_another_oracle_that_is_not_installed_is_not_waited_for(monkeypatch):
+    asked = []
+
+    def kind(path, dtype):
+        asked.append(path.stem)
+        raise MissingLibraryError("no module")
+
+    with installed(monkeypatch), monkeypatch.context() as patch:
+        patch.setitem(MODULES, "second", __name__)
+        patch.setitem(SECOND, "kind", kind)
+        proof.prove("transformers")
+    assert asked == ["tiny-qwen2-f16", "small-llama"]
+
+
+SECOND = {"kind": Fake}
+
+
+def open_model(path, dtype="float32"):
+    """This module as an oracle of its own."""
+    return SECOND["kind"](path, dtype)
