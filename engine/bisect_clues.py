@@ -56,48 +56,52 @@ def served_otherwise(
     """Whether the products are of the arithmetic that the subject's path claims, a line that says what they are, and
     the rows of those that are not.
 
-    claims   "fast": activations meet quantised matrices as int8; "reference": in float64
+    claims   "fast": activations meet quantised matrices as int8, others in float32; "reference": all is float64
     outputs  of the subject, handed what `floor` was handed
     parts    how many tokens came at a time: each may have been served by kernels of its own
 
     The evidence is in the numbers: rounding leaves an error of known size, and even of known value.
     """
-    seen: dict[str, list[tuple[Key, int]]] = {"int8": [], "float": [], "neither": []}
+    seen: dict[str, list[tuple[Key, int]]] = {"int8": [], "float": [], "float32": [], "float64": [], "neither": []}
     for key, part, got, exact, rounded in _products(outputs, floor, model, parts):
         noise = _rms(rounded - exact)
-        if not noise > 64 * RESOLUTION * _rms(exact):  # nothing is rounded, or nothing of it shows
-            continue
-        plain, whole = _rms(got - exact) < PLAIN * noise, _rms(got - rounded) < 0.5 * noise
-        seen["float" if plain else "int8" if whole else "neither"].append((key, part))
+        if noise > 64 * RESOLUTION * _rms(exact):
+            plain, whole = _rms(got - exact) < PLAIN * noise, _rms(got - rounded) < 0.5 * noise
+            seen["float" if plain else "int8" if whole else "neither"].append((key, part))
+        elif noise == 0 and got.size >= 256 and exact.any():  # floating point; sums in float32 get not every bit right
+            same = np.array_equal(got, exact)
+            plain = _rms(got - exact) < 64 * RESOLUTION * _rms(exact)
+            seen["float64" if same else "float32" if plain else "neither"].append((key, part))
     total = sum(map(len, seen.values()))
     if not total:
         return [], "no product here tells one arithmetic from another", []
     summary = ", ".join(f"{kind} in {len(places)}" for kind, places in seen.items() if places)
-    wrong = seen["float" if claims == "fast" else "int8"]
+    wrong = [
+        place for kind in (("float", "float64") if claims == "fast" else ("int8", "float32")) for place in seen[kind]
+    ]
     if not wrong:
-        return [], f"{total} products: {summary}", []
+        return [], f"as the outputs show, of {total} products {summary}", []
     places = [(key, slice(sum(parts[:part]), sum(parts[: part + 1]))) for key, part in wrong]
     key, rows = places[0]
     which = f"tokens {rows.start} to {rows.stop - 1}" if rows.stop - rows.start > 1 else f"token {rows.start}"
     text = (
-        f"the path claims {claims}, but {len(wrong)} of {total} products are "
-        f"{'not rounded to int8, as those of another path' if claims == 'fast' else 'rounded to int8'}: first "
-        f"{name_of(key)}, {which}"
+        f"the path claims {claims}, but {len(wrong)} of {total} products are not of its arithmetic ({summary}), as if "
+        f"another path served: first {name_of(key)}, {which}"
     )
-    return [Finding("silent-fallback", text, key)], f"{total} products: {summary}", places
+    return [Finding("silent-fallback", text, key)], f"as the outputs show, of {total} products {summary}", places
 
 
 def _products(
     outputs: Stages, floor: Floor, model: Model, parts: Sequence[int]
 ) -> Iterator[tuple[Key, int, F32, F32, F32]]:
-    """For each product of quantised weights and each part of the prompt: what came, in float64, with rounding."""
+    """For each product and each part of the prompt: what came, the same in float64, and with rounding to int8."""
     for key in floor.int8:
         column = 0
         for weight in weights(key, model):
             columns = slice(column, column + weight.rows)
             column = columns.stop
             finer = key[0] == "qkv_matmul" and weight is model.layers[key[1] or 0].v  # its rounding leaves rests
-            if weight.format.block == 1 or finer or key not in outputs:
+            if finer or key not in outputs:
                 continue
             start = 0
             for number, part in enumerate(parts):

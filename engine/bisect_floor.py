@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.arithmetic import HonestPath, arithmetic_named
+from engine.arithmetic import HonestPath, arithmetic_named, to_bfloat16
 from engine.bisect_readings import Error, error_of
-from engine.bisect_sides import CACHED, Pieces, Stages
+from engine.bisect_sides import CACHED, HALVES, Pieces, Stages
 from engine.bisect_stages import Key
-from engine.model import Model
-from engine.reference import ReferencePath
+from engine.model import Model, Weight
+from engine.reference import Floats, ReferencePath
 
 F32 = NDArray[np.float32]
 INT8 = "int8"
@@ -35,7 +35,16 @@ class Floor:
     errors: dict[str, dict[Key, Error]] = field(default_factory=dict)
 
     def of(self, names: Iterable[str], key: Key) -> list[Error]:
-        return [self.errors[name][key] for name in names]
+        """The errors of these arithmetics in a stage.
+
+        An engine of 16 bits adds the bias before it rounds, once: its product by itself has been rounded for us alone.
+        """
+        found = []
+        for name in names:
+            found.append(self.errors[name][key])
+            if key[0] == "qkv_bias" and name in ("float16", "bfloat16"):
+                found.append(self.errors[name]["qkv_matmul", key[1]])
+        return found
 
 
 class Evaluations:
@@ -64,7 +73,8 @@ class Evaluations:
             if name == CACHED:
                 stages = self._stages(ReferencePath(model), tokens, given, _cache_rounding(model))
             else:
-                stages = self._stages(HonestPath(model, arithmetic_named(name)), tokens, given)
+                path = HalfProducts(model) if name == HALVES else HonestPath(model, arithmetic_named(name))
+                stages = self._stages(path, tokens, given)
             floor.errors[name] = {key: error_of(stages[key], exact[key], key[0], model.config) for key in exact}
             if name == INT8:
                 floor.int8 = stages
@@ -86,6 +96,19 @@ class Evaluations:
 
         path.forward(tokens, tap)
         return pieces.stages
+
+
+class HalfProducts(HonestPath):
+    """float64, but activations are rounded to a matrix' own type where that has 16 bits, as ggml does."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, arithmetic_named("float64"))
+
+    def product(self, x: Floats, weight: Weight) -> Floats:
+        if weight.format.name in ("F16", "BF16"):
+            single = x.astype(np.float32)
+            x = to_bfloat16(single) if weight.format.name == "BF16" else single.astype(np.float16)
+        return super().product(x.astype(np.float64), weight)
 
 
 def _cache_rounding(model: Model) -> Callable[[Key, F32], F32]:

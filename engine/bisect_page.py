@@ -16,9 +16,9 @@ from engine.bisect_stages import name_of
 from engine.stage_error import SINGLE_ALLOWANCE, WHOLE_ALLOWANCE
 from engine.stages import NAMES, WHOLE
 
-DECADES = (0.1, 1.0, 1.4, 10.0, 100.0, 1e4)
+DECADES = (0.1, 0.5, 1.4, 10.0, 100.0, 1e4)
 """Bounds of the colours, in error over floor; 1.4 is what a whole stage is allowed."""
-LABELS = ("0 to 0.1", "to 1", "to 1.4", "to 10", "to 100", "to 10000", "more")
+LABELS = ("0 to 0.1", "to 0.5", "to 1.4", "to 10", "to 100", "to 10000", "more")
 LIGHT = ("#f3f6fa", "#dbe7f4", "#c3dbef", "#fde3b8", "#fbb877", "#ef7d5b", "#c8373a")
 DARK = ("#1b222b", "#20364d", "#274d70", "#5d4513", "#83500f", "#9c3a1c", "#b3202c")
 MEANING = {
@@ -86,7 +86,7 @@ def _decisive(report: BisectReport) -> list[tuple[str, str]]:
     m, counts = found.measured, report.counts()
     facts = [("subject", served(report.subject)), ("oracle", served(report.oracle))]
     if found.computed:
-        facts.append(("computed", f"{found.computed}, as the subject's outputs show"))
+        facts.append(("computed", f"{found.computed}"))
     if m.tokens is not None:
         facts.append(
             ("tokens", f"differ from position {m.tokens.position} on: {m.tokens.subject} and {m.tokens.oracle}")

@@ -91,7 +91,7 @@ class BisectReport:
         lines += [f"missing   {one}" for one in verdict.missing]
         lines += [f"subject   {served(self.subject)}", f"oracle    {served(self.oracle)}"]
         if found.computed:
-            lines.append(f"computed  {found.computed}, as the subject's outputs show")
+            lines.append(f"computed  {found.computed}")
         lines.append(f"logits    {decisive_text(m.decisive)}" if m.decisive else "logits    not on both sides")
         lines.append(
             f"stages    {counts['compared']} of {counts['expected']} compared; the subject gave {counts['subject']}, "

@@ -28,6 +28,8 @@ FOLDER = "folder"
 FORMS = "MODEL, MODEL@fast, MODEL@reference, MODEL@transformers[:DTYPE], MODEL@llama-cpp, or a folder of stages"
 CACHED = "float16 cache"
 """The name under which the floor knows that keys and values were rounded to float16."""
+HALVES = "float16 products"
+"""The name under which it knows that activations are rounded to 16 bits where they meet weights of 16 bits (ggml)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class OracleSide:
     @property
     def arithmetic(self) -> tuple[str, ...]:
         if self.oracle.name != "transformers":
-            return ("int8", "float32")
+            return ("int8", "float32", HALVES)
         return tuple(dict.fromkeys((self.oracle.variant, "float32")))
 
     def stages(self, tokens: Sequence[int], pieces: Pieces) -> F32:
@@ -225,6 +227,8 @@ class FolderSide:
             return ("float32",)
         if m.path == "transformers":
             return tuple(dict.fromkeys((m.variant, "float32")))
+        if m.path == "llama-cpp":
+            return ("int8", "float32", HALVES)
         return ("int8", "float32", *((CACHED,) if m.kv_cache == KV_CACHES[1] else ()))
 
     def check(self, model: Model) -> None:

@@ -1,4 +1,4 @@
-"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, bisect, determinism, oracle, quantize, synth."""
+"""Console script `apr`: run, trace, diff, inspect, pull, warmup, and the commands that are modules of engine.commands."""
 
 import argparse
 import io
