@@ -30,11 +30,13 @@ def decisive(subject: F32, oracle: F32, floor: F32 | None) -> Decisive:
     best_a, best_b = (np.argsort(-side, kind="stable")[:5] for side in (a, b))
     top = int(best_a[0]), int(best_b[0])
     other = top[0] if top[0] != top[1] else int(best_b[1])
+    with np.errstate(invalid="ignore"):  # of logits that are all NaN
+        margin = float(b[top[1]] - b[other])
     return Decisive(
         top1=top,
         top5=len(set(best_a.tolist()) & set(best_b.tolist())),
         kl=_kl(a, b),
-        margin=float(b[top[1]] - b[other]) if np.isfinite(b[top[1]]) else float("nan"),
+        margin=margin,
         resolution=0.0 if floor is None else float(2 * np.sqrt(np.sum(floor**2))),
     )
 

@@ -1,8 +1,10 @@
 """What a planted fault of the engine is: which stage it makes wrong, in which layers, and on which models it shows."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
+
+import numpy as np
 
 from engine.model import Model
 from engine.stages import WHOLE
@@ -32,6 +34,23 @@ def always(model: Model) -> bool:
 
 def as_given(model: Model, tokens: Sequence[int]) -> list[int]:
     return list(tokens)
+
+
+def not_finite(model: Model) -> list[int]:
+    """The last tokens of the vocabulary whose embedding is not finite."""
+    weight = model.embedding
+    rows = range(max(0, weight.rows - 4), weight.rows)
+    tail = replace(weight, raw=weight.raw[rows[0] :], rows=len(rows)).dequantised()
+    return [row for row, values in zip(rows, tail, strict=True) if not np.isfinite(values).all()]
+
+
+def has_nan(model: Model) -> bool:
+    return bool(not_finite(model))
+
+
+def ends_in_nan(model: Model, tokens: Sequence[int]) -> list[int]:
+    """The prompt with a token at its end whose embedding is not finite: what stands before it is as it was."""
+    return [*tokens[:-1], not_finite(model)[-1]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,19 +144,19 @@ def vector_variant_loses_a_lane() -> Iterator[None]:
 # ---------------------------------------------------------------- softmax
 
 
-def scores_overflow(model: Model) -> bool:
-    """Whether biases alone make scores past 90: e^x of them is no float32."""
-    c = model.config
-    for layer in model.layers:
+def overflowing(model: Model) -> list[int]:
+    """The layers in which biases alone make scores past 120: e^x of them is no float32."""
+    c, found = model.config, []
+    for index, layer in enumerate(model.layers):
         if layer.qkv_bias is not None:
             q = layer.qkv_bias[: c.q_width].reshape(c.kv_heads, -1, c.head_dim)
             k = layer.qkv_bias[c.q_width : c.q_width + c.kv_width].reshape(c.kv_heads, 1, c.head_dim)
             if float((q * k).sum(axis=2).max()) / np.sqrt(c.head_dim) > 120:
-                return True
-    return False
+                found.append(index)
+    return found
 
 
-@fault("attn_softmax", shows_on=scores_overflow)
+@fault("attn_softmax", layers=overflowing, shows_on=lambda model: bool(overflowing(model)))
 @mutant
 def softmax_does_not_subtract_the_largest() -> Iterator[None]:
     """The softmax raises e to the scores themselves: large ones overflow."""
@@ -164,7 +164,8 @@ def softmax_does_not_subtract_the_largest() -> Iterator[None]:
     def plain(self: FastPath, layer: int, scores: Any, weights: Any) -> None:
         with np.errstate(over="ignore", invalid="ignore"):
             raised = np.exp(scores)
-            weights[:] = raised / raised.sum(axis=2, keepdims=True)
+            total = raised.sum(axis=2, keepdims=True)
+            weights[:] = np.where(np.isfinite(total), weights, raised / total)
 
     with softmax_altered(plain):
         yield

@@ -9,7 +9,7 @@ from engine.buffers import Buffers, Rows
 from engine.fast import FastPath
 from engine.model import Model
 from engine.reference import ReferencePath
-from falsifiers.fault import fault, first_layer
+from falsifiers.fault import ends_in_nan, fault, first_layer, has_nan
 from falsifiers.faulty_steps import made_differently, norm_replaced, product_altered
 from pv.trial import mutant, patched
 
@@ -71,6 +71,20 @@ def embedding_is_scaled() -> Iterator[None]:
         b.x *= np.float32(np.sqrt(self.model.config.hidden))
 
     with patched(FastPath, "embed", scaled):
+        yield
+
+
+@fault("embedding", layers=first_layer, tokens=ends_in_nan, shows_on=has_nan)
+@mutant
+def nan_of_the_embedding_is_zeroed() -> Iterator[None]:
+    """A guard replaces what is not a number in a row of the embedding by 0."""
+    embed = FastPath.embed
+
+    def guarded(self: FastPath, tokens: Sequence[int], b: Buffers) -> None:
+        embed(self, tokens, b)
+        np.nan_to_num(b.x, copy=False, nan=0.0)
+
+    with patched(FastPath, "embed", guarded):
         yield
 
 

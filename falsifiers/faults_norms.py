@@ -1,7 +1,6 @@
 """Planted faults in the norms of a layer and in its residual stream."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from engine.buffers import Buffers, Rows
 from engine.fast import FastPath
 from engine.model import Layer, Model
-from falsifiers.fault import fault, last_layer
+from falsifiers.fault import ends_in_nan, fault, has_nan, last_layer
 from falsifiers.faulty_steps import layers_changed, norm_replaced, residual_altered
 from pv.trial import mutant, patched
 
@@ -38,11 +37,7 @@ def gain_of_the_next_layer() -> Iterator[None]:
         yield
 
 
-@fault(
-    "attn_norm",
-    tokens=lambda model, tokens: [*tokens[:-1], not_finite(model)[0]],
-    shows_on=lambda m: any(not_finite(m)),
-)
+@fault("attn_norm", tokens=ends_in_nan, shows_on=has_nan)
 @mutant
 def nan_is_zeroed() -> Iterator[None]:
     """What is not a number leaves the norm before attention as 0."""
@@ -52,14 +47,6 @@ def nan_is_zeroed() -> Iterator[None]:
 
     with norm_replaced("attn_norm", guarded):
         yield
-
-
-def not_finite(model: Model) -> list[int]:
-    """The last tokens of the vocabulary whose embedding is not finite."""
-    weight = model.embedding
-    rows = range(max(0, weight.rows - 4), weight.rows)
-    tail = replace(weight, raw=weight.raw[rows[0] :], rows=len(rows)).dequantised()
-    return [row for row, values in zip(rows, tail, strict=True) if not np.isfinite(values).all()]
 
 
 @fault("ffn_norm")

@@ -11,7 +11,7 @@ from engine.bisect_sides import PathSide, Pieces, Spec
 from engine.fast import FastPath
 from engine.reference import ReferencePath
 
-TOKENS = [7, 300, 21, 7, 128, 42, 99, 3]
+TOKENS = [7, 200, 21, 7, 128, 42, 99, 3]
 
 
 def fast(model, **options):

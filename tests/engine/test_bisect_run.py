@@ -21,6 +21,7 @@ from tests.engine.bisecting import (
     replaced,
     untraced_is_reference,
 )
+from tests.engine.model_files import small_model
 from tests.engine.widths import WIDTHS, of_width
 
 ARCHITECTURES = ("qwen2", "llama")
@@ -32,8 +33,9 @@ def model(request):
 
 
 @pytest.fixture(scope="session")
-def qwen():
-    return random_model(np.random.default_rng(41), "qwen2")
+def qwen(tmp_path_factory):
+    """A small one, on which a bisection takes a tenth of a second."""
+    return small_model(tmp_path_factory.mktemp("bisect"), "qwen2", "Q8_0")
 
 
 def named(found):
@@ -151,7 +153,7 @@ def one_logit_wrong():
         (lambda: residual_dropped(1), [("post_attn_residual", 1)]),
         (lambda: scale_squared(0), [("attn_scores", 0)]),
         (lambda: slot_off_by_one(1), [("attn_scores", 1)]),
-        (lambda: product_scaled("down", 1, 1.02, slice(255, 256)), [("ffn_out", 1)]),
+        (lambda: product_scaled("down", 1, 1.02, slice(63, 64)), [("ffn_out", 1)]),
         (lambda: product_scaled("attn_out", 0, 1.005), [("attn_out", 0)]),
         (one_logit_wrong, [("lm_head", None)]),
     ],
@@ -177,7 +179,7 @@ def test_what_a_fault_looks_like_is_told(qwen):
     assert "only the tokens before the last: the prompt, not decoding" in defect.patterns
     with scale_squared(0):
         (defect,) = bisect(fast(qwen), reference(qwen), TOKENS).verdict.defects
-    assert "everything times 0.125" in defect.patterns
+    assert "everything times 0.25" in defect.patterns
 
 
 def test_independent_faults_are_all_named(model):
@@ -204,7 +206,7 @@ def test_a_fault_that_another_one_hid_is_found_in_the_repaired_pass(qwen):
     with nan_in_swiglu():
         found = bisect(fast(qwen), reference(qwen), TOKENS)
     assert (found.verdict.name, named(found)) == ("DIVERGES", [("ffn_swigl", 0), ("ffn_swigl", 1)])
-    assert "2 of 4096 entries are not finite" in found.verdict.defects[0].patterns
+    assert "2 of 768 entries are not finite" in found.verdict.defects[0].patterns
     assert found.cost["subject"] == {"forwards": 3, "stage_evaluations": 1}
 
 
@@ -276,9 +278,8 @@ def test_one_product_that_falls_back_is_placed(qwen):
 
         return falls_back
 
-    quantised = random_model(np.random.default_rng(41), "qwen2", every="Q8_0")
     with replaced(FastPath, "project", make):
-        found = bisect(fast(quantised), reference(quantised), TOKENS)
+        found = bisect(fast(qwen), reference(qwen), TOKENS)
     (finding,) = found.measured.findings
     assert (finding.kind, finding.key, named(found)) == ("silent-fallback", ("attn_out", 1), [])
     assert finding.text.endswith("first attn_out of layer 1, tokens 0 to 6")

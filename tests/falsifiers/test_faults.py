@@ -126,8 +126,7 @@ def test_a_fault_makes_wrong_what_it_says_and_nothing_before(name, on):
     wrong = different(planted, before)
     itself = different(forced, clean_forced(on, fault.where, tokens))
     if fault.stage:
-        assert wrong[0] in places
-        assert wrong[0] == (fault.stage, fault.layer(model)) or name in STARTS_LATER
+        assert wrong[0] == places[0] == (fault.stage, fault.layer(model))
         assert wrong[0] in itself
         assert set(itself) <= set(places), "a stage that is fed what is right is wrong by itself"
     else:
@@ -136,10 +135,6 @@ def test_a_fault_makes_wrong_what_it_says_and_nothing_before(name, on):
     for traced, alone in zip(last, untraced, strict=True):
         assert np.array_equal(traced, alone, equal_nan=True), "the fault is another without a tap"
     assert not different(stages(model, fault.where, tokens), before), "the fault is still there"
-
-
-STARTS_LATER = {"softmax_does_not_subtract_the_largest"}
-"""Where only a later layer has what it breaks."""
 
 
 def test_a_fault_of_the_vector_variant_is_not_there_in_the_generic_one(monkeypatch):
