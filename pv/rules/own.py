@@ -17,10 +17,11 @@ from collections.abc import Iterator
 
 from pv.contract import TARGET, Contract, Entry, FalsificationTest, not_applicable
 from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
+from pv.places import STDIN
 from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, mismatches, named, nearest, records
 from pv.vocabulary import CONTRACT
-from pv.words import ROLES, Level, level_named
-from pv.yaml_loader import Document
+from pv.words import FOLDER_NAME, FOLDER_NAMES, ROLES, Level, level_named
+from pv.yaml_loader import Document, Position
 
 
 @functools.lru_cache(maxsize=1)  # asked by one rule after the other, about one document
@@ -198,6 +199,17 @@ def repeated_names(contract: Contract) -> Iterator[Hit]:
                 if name in seen:
                     yield hit_in(test, key, f"{name!r} stands twice among its {key}", item=index)
                 seen.add(name)
+
+
+@rule("PV-RUN-012", ERROR, "a test that runs, and its contract, are called what a folder of evidence can be called")
+def folder_names(contract: Contract) -> Iterator[Hit]:
+    if contract.ours and contract.path.name != STDIN and not FOLDER_NAME.fullmatch(contract.stem):
+        what = f"{contract.stem!r}, the name of the file, cannot name a folder of evidence"
+        yield Hit(Position(1, 1), what, f"rename the file: use {FOLDER_NAMES}")
+    for test in contract.tests:
+        if test.ours and test.id and not FOLDER_NAME.fullmatch(test.id):
+            what = f"the id {test.id!r} cannot name a folder of evidence"
+            yield Hit(test.entry.at("id"), what, f"use {FOLDER_NAMES}")
 
 
 @rule("PV-STATUS-001", ERROR, "the status of a test is a level")

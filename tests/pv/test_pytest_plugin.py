@@ -160,6 +160,19 @@ def test_a_contract_with_errors_is_a_collection_error_with_its_line(
     result.stdout.no_fnmatch_line("*pytest_items.py*")
 
 
+@pytest.mark.parametrize("id", ["../../../pwned/T", "T" * 256])
+def test_an_id_that_leads_out_of_the_folder_of_evidence_is_refused_and_nothing_is_written(
+    stranger: Stranger, id: str
+) -> None:
+    stranger.change("contracts/sum.yaml", "FALSIFY-SUM-001", id)
+    before = {*stranger.path.parent.rglob("*")}
+    result = stranger.run("--falsify", "--record")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["contracts/sum.yaml:14:3: PV-RUN-012: the id * cannot name a folder of evidence"])
+    new = {path.name for path in {*stranger.path.parent.rglob("*")} - before if path.is_file()}
+    assert {name for name in new if not name.endswith(".pyc")} == set()
+
+
 def test_two_contracts_of_one_name_are_a_collection_error(stranger: Stranger) -> None:
     (stranger.path / "contracts" / "deep").mkdir()
     stranger.write("contracts/deep/sum.yaml", CONTRACT)
