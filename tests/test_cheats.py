@@ -58,6 +58,15 @@ def _(repo: Repository) -> None:
     repo.contract(("status: PARTIAL_ALGORITHM_LEVEL", "status: FUNCTIONAL"))
 
 
+@cheat(
+    "type a higher level in small letters, with blanks around it",
+    GATE,
+    r"FALSIFY-SUM-002 states functional, earned PART",
+)
+def _(repo: Repository) -> None:
+    repo.contract(("status: PARTIAL_ALGORITHM_LEVEL", 'status: " functional "'), version="2.0.0")
+
+
 @cheat("type higher counts into the summary", CHECK, r"its summary counts 2 tests of functional or above, 1 earned it")
 def _(repo: Repository) -> None:
     repo.contract(("  functional: 1", "  functional: 2"))
