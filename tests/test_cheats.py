@@ -200,6 +200,11 @@ def _(repo: Repository) -> None:
     )
 
 
+@cheat("retire a contract that has become red, so that it may be deleted", GATE, r"GATE-RETIRED: sum-v1 is retired")
+def _(repo: Repository) -> None:
+    repo.contract(("metadata:\n", "metadata:\n  status: RETIRED\n"), version="2.0.0")
+
+
 @cheat("give a contract that has become red another name", GATE, r"GATE-LOST-TEST")
 def _(repo: Repository) -> None:
     repo.git("mv", "contracts/sum-v1.yaml", "contracts/other-v1.yaml")

@@ -430,6 +430,43 @@ def test_a_contract_that_is_gone_is_lost_unless_it_was_retired(repository):
     assert judged(repository, ACCEPT) == ([], [])
 
 
+def retired(folder, **how):
+    edit(folder, ("metadata:\n", "metadata:\n  status: Retired\n"), **how)
+
+
+def test_a_contract_with_levels_is_retired_for_a_reason_and_may_go_after_that(repository):
+    found = ("GATE-RETIRED", "checksum-v1", "")
+    retired(repository)
+    assert judged(repository) == ([found], [])
+    (told,) = gate("main", repository).findings
+    assert told.message == "checksum-v1 is retired, and 1 of its 2 tests had a level: T-1 DISCHARGED"
+    assert (told.path, told.line) == (PLACE, 2)
+    assert told.hint.endswith("a reason, and accepts: {checksum-v1: [retirement]}")
+    text = (repository / PLACE).read_text()
+    for name, kind in (("T-1", "retirement"), ("checksum-v1", "demotion"), ("other-v1", "retirement")):
+        write(repository, {PLACE: text + "changelog:\n" + entry(kind, name=name)})
+        assert judged(repository) == ([found], [])
+    write(repository, {PLACE: text + "changelog:\n" + entry("retirement", name="checksum-v1", reason=" ")})
+    assert "gives no reason" in gate("main", repository).findings[0].message
+    write(repository, {PLACE: text + "changelog:\n" + entry("retirement", name="checksum-v1")})
+    assert judged(repository, ACCEPT) == ([], [found])
+    commit(repository)
+    run(repository, "branch", "-f", "main", "work")
+    assert judged(repository, ACCEPT) == ([], [])
+    (repository / PLACE).unlink()
+    assert judged(repository, ACCEPT) == ([], [])
+
+
+def test_what_a_retired_contract_stated_counts_where_its_evidence_is_stale(repository):
+    run(repository, "checkout", "-q", "main")
+    write(repository, {"checks/sums.py": CODE + "# changed\n"})
+    commit(repository)
+    run(repository, "checkout", "-q", "-B", "work")
+    retired(repository)
+    found = [(one.id, one.message) for one in gate("main", repository).findings if one.id == "GATE-RETIRED"]
+    assert found == [("GATE-RETIRED", "checksum-v1 is retired, and 1 of its 2 tests had a level: T-1 FUNCTIONAL")]
+
+
 @pytest.mark.parametrize(
     "setting",
     ['contracts = "contracts/none"', 'models = "contracts/other-v1.yaml"', 'milestones = "contracts/other-v1.yaml"'],
