@@ -417,12 +417,45 @@ def test_junitxml_carries_what_was_tried(stranger: Stranger) -> None:
         assert properties == {
             "contract": "sum",
             "test": "FALSIFY-SUM-001",
+            "level": "UNTESTED",
             "role": "algorithm",
             "model": "",
             "mutant": "no_modulus",
             "outcome": "FALSIFIED",
+            "stage": "checksum",
         }
         assert f"sum/FALSIFY-SUM-001/{digest}.json" in stranger.evidence()
+
+
+def properties(stranger: Stranger, name: str) -> dict[str | None, str | None]:
+    cases = ElementTree.parse(stranger.path / "out.xml").iter("testcase")
+    (case,) = [case for case in cases if case.get("name") == f"FALSIFY-SUM-001[{name}]"]
+    return {tag.get("name"): tag.get("value") for tag in case.iter("property")}
+
+
+def test_junitxml_tells_the_stated_level_and_where_the_first_comparison_failed(stranger: Stranger) -> None:
+    stranger.change("contracts/sum.yaml", "status: UNTESTED", "status: partial")
+    stranger.change("subject.py", "MODULUS = 251", "MODULUS = 253")
+    stranger.run("--falsify", "--junitxml=out.xml")
+    broken = properties(stranger, "algorithm")
+    assert (broken["level"], broken["stage"]) == ("PARTIAL_ALGORITHM_LEVEL", "checksum of 251")
+    assert properties(stranger, "algorithm!no_modulus")["stage"] == "checksum"
+    stranger.change("subject.py", "MODULUS = 253", "MODULUS = 251")
+    stranger.run("--falsify", "--junitxml=out.xml")
+    held = properties(stranger, "algorithm")
+    assert (held["outcome"], held["stage"]) == ("SURVIVED", "")
+
+
+def test_a_case_that_came_to_no_trial_has_its_contract_test_and_level(stranger: Stranger) -> None:
+    named = {"contract": "sum", "test": "FALSIFY-SUM-001", "level": "UNTESTED"}
+    skipping = "def pytest_collection_modifyitems(items):\n for item in items: item.add_marker('skip')\n"
+    stranger.write("conftest.py", skipping)
+    stranger.run("--falsify", "--junitxml=out.xml")
+    assert properties(stranger, "algorithm") == named
+    stranger.write("conftest.py", "")
+    stranger.change("contracts/sum.yaml", "attacks:below_modulus", "nowhere:below_modulus")
+    stranger.run("--falsify", "--junitxml=out.xml")
+    assert properties(stranger, "binding") == named
 
 
 def test_a_mutant_counts_as_killed_only_beside_a_promise_that_did_not_fail(stranger: Stranger) -> None:
