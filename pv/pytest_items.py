@@ -17,6 +17,7 @@ from pv.findings import ERROR, Finding
 from pv.levels import stated
 from pv.outcome import OBSERVED, Outcome, supports
 from pv.project import Project
+from pv.pytest_asserts import explain_asserts
 from pv.pytest_plugin import chosen
 from pv.pytest_seal import put, record_of, texts_of
 from pv.rules import check
@@ -68,6 +69,8 @@ class ContractFile(pytest.File):
         where = f"{contract.path}:{test.line}"
         try:
             binding = bind(contract, test, self.project)
+            for falsifier in test.falsifiers.values():
+                explain_asserts(falsifier, self.project)
         except PvError as error:
             yield Unbindable.from_parent(self, name=f"{test.id}[binding]", test=test, where=where, error=error)
             return

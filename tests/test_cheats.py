@@ -588,6 +588,19 @@ def _(repo: Repository) -> None:
     repo.write("pytest.ini", "[pytest]\naddopts = test_first.py contracts\npythonpath = .\n")
 
 
+@cheat(
+    "let a conftest give a falsifier that asserts the code of another",
+    FALSIFY,
+    r"attacks\.order is not what attacks\.py:\d+ says",
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    assert trial\n"))
+    easy = "def easy(trial):\n    trial.equal(subject.checksum(b'a' * 6), 80, 'checksum')\n\n\n"
+    swap = "def pytest_runtest_setup():\n    import attacks\n\n    attacks.order.__code__ = easy.__code__\n"
+    repo.write("conftest.py", easy + swap)
+
+
 @cheat("use a submodule that only another falsifier imports", FALSIFY, r"sub/mod\.py is used, and the digest of second")
 def _(repo: Repository) -> None:
     repo.write("sub/__init__.py", "")
