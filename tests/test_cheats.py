@@ -72,6 +72,11 @@ def _(repo: Repository) -> None:
     repo.contract(("  functional: 1", "  functional: 2"))
 
 
+@cheat("leave tests out of what the summary counts", CHECK, r"its summary says falsification_tests: 1, pv counts 2")
+def _(repo: Repository) -> None:
+    repo.contract(("  falsification_tests: 2", "  falsification_tests: 1"))
+
+
 @cheat("change a prediction and keep the version", GATE, r"GATE-VERSION")
 def _(repo: Repository) -> None:
     repo.contract(("2 checksums are equal", "2 checksums are nearly equal"))

@@ -356,6 +356,33 @@ def test_a_summary_above_what_was_earned_is_an_overclaim(repository):
         assert judged(repository, code)[0] == [("GATE-OVERCLAIM", "checksum-v1", "")] * code
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("total_obligations: 2", "total_obligations: 1"),
+        ("total_obligations: 3", "total_obligations: 2, l2_property_tested: 2"),
+        ("total_obligations: 2, falsification_tests: 2", "total_obligations: 2, falsification_tests: 1"),
+        ("total_obligations: 2, bound: 1", "total_obligations: 2, bound: 2"),
+        ("total_obligations: 2, bound: 0", "total_obligations: 2, discharged: -5, functional: 6"),
+    ],
+)
+def test_a_summary_that_flatters_by_another_count_is_an_overclaim(repository, right, wrong):
+    text = (repository / PLACE).read_text().replace("1.2.3", "2.0.0") + "verification_summary:\n  "
+    for typed, code in ((right, ACCEPT), (wrong, REJECT)):
+        write(repository, {PLACE: text + "\n  ".join(typed.split(", ")) + "\n"})
+        assert judged(repository, code)[0] == [("GATE-OVERCLAIM", "checksum-v1", "")] * code
+    assert main(["status", "--check"]) == REJECT
+    assert main(["promote", "--write"]) == ACCEPT
+    assert main(["status", "--check"]) == ACCEPT
+
+
+def test_of_a_contract_that_nothing_runs_only_levels_are_counted(repository):
+    summary = "verification_summary: {total_obligations: 1, l2_property_tested: 9, discharged: 0}\n"
+    edit(repository, place=OTHER)
+    write(repository, {OTHER: (repository / OTHER).read_text() + summary})
+    assert judged(repository, ACCEPT) == ([], [])
+
+
 def test_a_broken_promise_is_rejected_whatever_the_contract_states_and_accepts(repository):
     edit(repository, ("status: FUNCTIONAL", "status: FALSIFIED"), changelog=entry("demotion"))
     record(repository)
