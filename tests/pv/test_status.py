@@ -298,6 +298,10 @@ def test_a_check_of_tests_without_evidence_of_today_declines(tmp_path, monkeypat
     assert main(["status", "--check"]) == 2
     told = "pv: nothing was measured: no test has evidence of today; `pytest --falsify --record` makes it\n"
     assert capsys.readouterr().err == told
+    config.evidence.rename(tmp_path / "elsewhere")
+    assert main(["status", "--check"]) == 2
+    told = "pv: there is no evidence: no folder evidence; `pytest --falsify --record` makes it\n"
+    assert capsys.readouterr().err == told
 
 
 def test_what_lies_among_contracts_and_is_none_is_passed_over(tmp_path):
