@@ -21,14 +21,17 @@ from pv.evidence.recording import keep
 from tests.cheating import ARM, MUTANTS, Repository, on_arm, pv_trial, said
 
 ROOT = Path(__file__).parents[1]
-CHECK, VERIFY = ("status", "--check"), ("evidence", "verify")
+CHECK, VERIFY, VALIDATE = ("status", "--check"), ("evidence", "verify"), ("validate",)
 GATE, FALSIFY, STRICT = ("gate", "--base", "BASE"), ("pytest",), ("pytest", "--falsify-strict")
+APART = ("pytest", "in a process of its own")
 COMMANDS = {
     CHECK: "pv status --check",
     VERIFY: "pv evidence verify",
+    VALIDATE: "pv validate",
     GATE: "pv gate",
     FALSIFY: "pytest --falsify",
     STRICT: "pytest --falsify",
+    APART: "pytest --falsify",
     ("promote",): "pv promote",
 }
 
@@ -70,6 +73,16 @@ def _(repo: Repository) -> None:
 @cheat("type higher counts into the summary", CHECK, r"its summary counts 2 tests of functional or above, 1 earned it")
 def _(repo: Repository) -> None:
     repo.contract(("  functional: 1", "  functional: 2"))
+
+
+@cheat("state a level for the whole document", VALIDATE, r"PV-STATUS-005: metadata.status is 'DISCHARGED', a level")
+def _(repo: Repository) -> None:
+    repo.contract(("metadata:\n", "metadata:\n  status: DISCHARGED\n"))
+
+
+@cheat("let the id of a test lead its evidence elsewhere", VALIDATE, r"PV-RUN-012: the id '\.\./other/T' cannot name a")
+def _(repo: Repository) -> None:
+    repo.contract(("id: FALSIFY-SUM-002", "id: ../other/T"))
 
 
 @cheat("leave tests out of what the summary counts", CHECK, r"its summary says falsification_tests: 1, pv counts 2")
@@ -1057,6 +1070,48 @@ def _(repo: Repository) -> None:
     repo.write("conftest.py", hook)
 
 
+LEAVING = {
+    "let a conftest end the process of a run that failed with os._exit(0)": (
+        "_exit",
+        "def pytest_unconfigure():\n    os._exit(0)\n",
+    ),
+    "let a conftest put a program that ends with 0 in the place of a run that failed": (
+        "execv",
+        "def pytest_unconfigure():\n    os.execl('/bin/true', 'true')\n",
+    ),
+    "let a callback of atexit end the process of a run that failed with os._exit(0)": (
+        "_exit",
+        "import atexit\n\natexit.register(lambda: os._exit(0))\n",
+    ),
+}
+for way, (called, hook) in LEAVING.items():
+
+    @cheat(way, APART, rf"FAILED: os\.{called} would have ended this run unseen; its exit code is 1")
+    def _(repo: Repository, hook: str = hook) -> None:
+        repo.change("helper.py", ("'251'", "'253'"))
+        repo.write("conftest.py", f"import os\n\n\n{hook}")
+
+
+@cheat(
+    "let an option in addopts keep the run from any trial",
+    FALSIFY,
+    r"--collect-only in addopts or PYTEST_ADDOPTS keeps --falsify from making any trial",
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.write("pytest.ini", "[pytest]\naddopts = --collect-only\n")
+
+
+@cheat(
+    "let an option keep a strict run from any trial",
+    STRICT,
+    r"--falsify-strict demands all trials, and --fixtures makes none",
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.write("pytest.ini", "[pytest]\naddopts = --fixtures\n")
+
+
 @cheat("let a conftest make the trial that fails itself", STRICT, LEFT_OUT.format(r"never tried \(.*\)"))
 def _(repo: Repository) -> None:
     hook = "def pytest_runtest_protocol(item):\n    return True if item.name.endswith('tiny]') else None\n"
@@ -1193,8 +1248,9 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Reposito
 
 def caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     if cheat.command[0] == "pytest":
-        result = repo.record(*cheat.command[1:])
-        return int(result.ret), result.stdout.str()
+        apart = cheat.command == APART
+        result = repo.pytester.runpytest_subprocess("--falsify") if apart else repo.record(*cheat.command[1:])
+        return int(result.ret), result.stdout.str() + result.stderr.str()
     return said(capsys, *(repo.base if word == "BASE" else word for word in cheat.command))
 
 
@@ -1211,7 +1267,7 @@ def test_nothing_is_caught_where_nobody_cheats(repo: Repository, capsys: pytest.
 def test_cheating_is_caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> None:
     cheat.do(repo)
     code, told = caught(repo, cheat, capsys)
-    assert code in ((1, 5) if cheat.command[0] == "pytest" else (1,)), told
+    assert code in ((1, 4, 5) if cheat.command[0] == "pytest" else (1,)), told
     assert re.search(cheat.says, told), told
 
 
