@@ -34,7 +34,7 @@ def merge(folder: Path, sources: Sequence[Path]) -> list[Merged]:
     found = []
     for source in sources:
         if not source.is_dir():
-            raise PvError("no such folder", where=str(source))
+            raise PvError("is no folder" if source.exists() else "no such folder", where=str(source))
         if source.resolve() == folder.resolve():
             raise PvError("is the folder that is merged into", where=str(source))
         found.append(verified(source))
