@@ -262,7 +262,9 @@ def test_a_missing_manifest_is_an_error_with_its_path(tmp_path):
 
 
 def test_a_manifest_that_could_not_be_read_again_is_not_written(tmp_path):
-    with pytest.raises(EngineError, match=r"manifest\.json: path must be one of reference, fast, transformers, llama-cpp, not 'gpu'"):
+    with pytest.raises(
+        EngineError, match=r"manifest\.json: path must be one of reference, fast, transformers, llama-cpp, not 'gpu'"
+    ):
         trace(tmp_path, path="gpu")
     assert not (tmp_path / "manifest.json").exists()
 
