@@ -9,6 +9,7 @@ of one run. Nothing here fails because it was slow.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -44,6 +45,25 @@ with torch.no_grad():
         start = time.perf_counter()
         model(tokens)
         print(128 / (time.perf_counter() - start))
+"""
+
+TRACED_FORWARD = """\
+import shutil, sys, time
+from pathlib import Path
+from engine import stages
+from engine.cli import open_with_tokenizer
+from engine.paths import open_path
+from engine.trace_folder import TraceWriter
+model, tokenizer = open_with_tokenizer(sys.argv[1])
+tokens, folder = tokenizer.encode(sys.argv[2]), Path(sys.argv[3])
+for _ in range(int(sys.argv[4]) + 1):
+    for traced in (False, True):
+        path = open_path(model, "fast", capacity=len(tokens))
+        shutil.rmtree(folder, ignore_errors=True)
+        writer = TraceWriter(folder, stages=stages.NAMES, layers=range(model.config.n_layers))
+        start = time.perf_counter()
+        path.forward(tokens, tap=writer.tap if traced else None)
+        print(time.perf_counter() - start)
 """
 
 
@@ -103,15 +123,17 @@ def big(file: Path, rounds: int) -> list[Row]:
 
 
 def traced(model: str, rounds: int) -> list[Row]:
-    """All stages and layers of 7 tokens, beside the untraced forward and the time of writing the same bytes."""
+    """All stages and layers of 7 tokens; the forward alone beside the untraced one and copying the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
         trace = [*apr(), "trace", model, "--prompt", PROMPT, "--save-tensor", "all", "--output", f"{folder}/t"]
         whole = taken(trace, rounds)
-        cat = taken(["sh", "-c", f"find {folder}/t -name '*.bin' -print0 | xargs -0 cat > {folder}/copy"], rounds)
-        plain = taken([*apr(), "run", model, "--prompt", PROMPT, "--max-tokens", "1"], rounds)
+        copy = taken(["sh", "-c", f"find {folder}/t -name '*.bin' -print0 | xargs -0 cat > {folder}/copy"], rounds)
+        command = [sys.executable, "-c", TRACED_FORWARD, model, PROMPT, f"{folder}/t", str(rounds)]
+        seconds = [float(line) for line in output(command).split()][2:]  # the first of each is not counted
+    plain, forward = statistics.median(seconds[::2]), statistics.median(seconds[1::2])
     return [
         ("trace, 20 stages, all layers, with load, s", whole, 0.0, "10 s"),
-        ("  beside 1.5 x the untraced run + cat, s", whole, 1.5 * plain + cat, "1.0"),
+        ("  forward alone, beside 1.5 x untraced + cat", forward, 1.5 * plain + copy, "1.0"),
     ]
 
 
@@ -158,28 +180,32 @@ WIDTH, HEIGHT, MARGIN = 560, 320, 50
 
 
 def plot(points: list[tuple[int, float, float]]) -> str:
-    """An SVG of both speeds, each relative to its own at the shortest context, over the length of the context."""
+    """An SVG of both speeds, each relative to its own fastest, over the length of the context (logarithmic)."""
     first, last = points[0][0], points[-1][0]
+    bottom = HEIGHT - MARGIN
 
-    def place(length: int, share: float) -> str:
-        x = MARGIN + (WIDTH - 2 * MARGIN) * (length / first - 1) / (last / first - 1)
-        return f"{x:.1f},{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * min(share, 1.5) / 1.5:.1f}"
+    def place(length: int, share: float) -> tuple[float, float]:
+        x = MARGIN + (WIDTH - 2 * MARGIN) * math.log2(length / first) / math.log2(last / first)
+        return x, bottom - (bottom - MARGIN) * share
 
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" font-family="sans-serif">']
     parts.append('<rect width="100%" height="100%" fill="white"/>')
-    for share in (0.0, 0.5, 1.0, 1.5):
-        (x0, y), (x1, _) = (place(length, share).split(",") for length in (first, last))
-        parts.append(f'<line x1="{x0}" x2="{x1}" y1="{y}" y2="{y}" stroke="#ccc"/>')
-        parts.append(f'<text x="8" y="{y}" font-size="12">{share:.0%}</text>')
-    for length, *_ in points[2:]:
-        x = place(length, 0).split(",")[0]
-        parts.append(f'<text x="{x}" y="{HEIGHT - 28}" font-size="12" text-anchor="middle">{length}</text>')
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        (x0, y), (x1, _) = (place(length, share) for length in (first, last))
+        parts.append(f'<line x1="{x0:.1f}" x2="{x1:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ccc"/>')
+        parts.append(f'<text x="8" y="{y + 4:.1f}" font-size="12">{share:.0%}</text>')
+    for length, *_ in points:
+        x, y = place(length, 0)
+        parts.append(f'<text x="{x:.1f}" y="{y + 18:.1f}" font-size="12" text-anchor="middle">{length}</text>')
     for column, (name, colour) in enumerate((("prefill", "#1f77b4"), ("decode", "#d62728")), start=1):
-        line = " ".join(place(int(point[0]), point[column] / points[0][column]) for point in points)
+        best = max(point[column] for point in points)
+        at = [place(int(point[0]), point[column] / best) for point in points]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in at)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        legend = f"{name}: 100% are {points[0][column]:.0f} tok/s"
+        legend = f"{name}: 100% are {best:.0f} tok/s"
         parts.append(f'<text x="{MARGIN}" y="{16 * column}" font-size="13" fill="{colour}">{legend}</text>')
-    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" font-size="12" text-anchor="middle">tokens</text></svg>')
+    label = "tokens of context"
+    parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" font-size="12" text-anchor="middle">{label}</text></svg>')
     return "\n".join(parts) + "\n"
 
 

@@ -31,6 +31,7 @@ class Row:
     predicted   a product of the fast path against what it has to be with its rounding, with the oracle's inputs
     own         the subject's output against the reference's stage on the subject's inputs
     repaired    the subject's output against the oracle's, with the oracle's output put in at all suspects
+    right       whether it was right, in that pass, on the inputs that it had there
     """
 
     key: Key
@@ -42,6 +43,7 @@ class Row:
     predicted: Reading | None = None
     own: Reading | None = None
     repaired: Reading | None = None
+    right: bool = False
 
     @property
     def suspect(self) -> bool:
@@ -54,9 +56,12 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        """Whether it agrees with the oracle once all suspects were repaired."""
+        """Whether it agrees with the oracle once all suspects were repaired: within the carried floor, or, where a
+        model makes more of noise than the floor's one sample shows, by being right on the inputs that it had.
+        """
         one = self.repaired
-        return one is None or (one.whole <= CARRIED_ALLOWANCE and one.peak <= CARRIED_ALLOWANCE * PEAK_ALLOWANCE)
+        close = one is None or (one.whole <= CARRIED_ALLOWANCE and one.peak <= CARRIED_ALLOWANCE * PEAK_ALLOWANCE)
+        return close or self.right
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,11 @@ class Decisive:
     def near_tie(self) -> bool:
         """Whether honest arithmetic alone may choose the other token."""
         return self.margin <= self.resolution
+
+    @property
+    def lost(self) -> bool:
+        """Whether another token is chosen, and not for a near-tie."""
+        return self.flipped and not self.near_tie
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +208,7 @@ def judge(m: Measured) -> Verdict:
         agrees = None if row.repaired is None else last < order[row.key]
         one = _defect(row, m, agrees)
         (defects if m.injects and agrees else unproved).append(one)
-    missing = list(_missing(m, compared, unproved, left))
+    missing = _missing(m, compared, unproved, left)
     if defects or m.findings:
         name = DIVERGES
     elif missing:
@@ -229,21 +239,27 @@ def _missing(m: Measured, compared: Sequence[Row], unproved: Sequence[Defect], l
     if not any(row.key[0] == "lm_head" for row in compared):
         place = name_of(compared[-1].key) if compared else "nothing"
         reasons.append(f"the oracle's or the subject's lm_head: what follows {place} was not compared")
-    if unproved or broken:
-        return reasons
-    far = [row for row in compared if row.cumulative is not None and not row.cumulative.whole <= CARRIED_ALLOWANCE]
-    if far and not any(row.suspect for row in m.rows):
-        reasons.append(
-            f"a cause: from {name_of(far[0].key)} on, the carried error is more than {CARRIED_ALLOWANCE:g} times its "
-            "floor, but no stage's own is above it"
-        )
-    elif m.decisive and m.decisive.flipped and not m.decisive.near_tie and not any(row.suspect for row in m.rows):
-        reasons.append("a cause: the likeliest token is another by more than the floor, but no stage is above its own")
+    if (strange := _unexplained(m)) and not all(row.own for row in compared) and not broken:
+        reasons.append(f"a cause: {strange}, but not every stage was looked into")
     return reasons
+
+
+def _unexplained(m: Measured) -> str:
+    """What exceeds the floor although no stage is a suspect; "" if nothing does."""
+    if any(row.suspect for row in m.rows):
+        return ""
+    for row in m.rows:
+        if row.cumulative is not None and not row.cumulative.whole <= CARRIED_ALLOWANCE:
+            return f"from {name_of(row.key)} on, the carried error is {row.cumulative.whole:.3g} times its floor"
+    return "the likeliest token is another by more than the floor" if m.decisive and m.decisive.lost else ""
 
 
 def _notes(m: Measured) -> list[str]:
     notes = []
+    if strange := _unexplained(m):
+        notes.append(
+            f"{strange}: noise that this model magnifies, since every stage is right on the inputs that it had"
+        )
     if m.decisive and m.decisive.flipped and m.decisive.near_tie:
         a, b = m.decisive.top1
         notes.append(f"near-tie: the likeliest token is {a}, not {b}, by {m.decisive.margin:.3g}, within the floor")

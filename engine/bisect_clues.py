@@ -43,6 +43,8 @@ def decisive(subject: F32, oracle: F32, floor: F32 | None) -> Decisive:
 
 def _kl(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """KL divergence of softmax(a) from softmax(b), in nats; NaN where a side has none."""
+    if not (np.isfinite(a.max()) and np.isfinite(b.max())):
+        return float("nan")
     with np.errstate(all="ignore"):
         p, q = (side - side.max() - np.log(np.sum(np.exp(side - side.max()))) for side in (b, a))
         terms = np.where(np.exp(p) > 0, np.exp(p) * (p - q), 0.0)

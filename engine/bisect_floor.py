@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.arithmetic import HonestPath, arithmetic_named, to_bfloat16
 from engine.bisect_readings import Error, error_of
-from engine.bisect_sides import CACHED, HALVES, Pieces, Stages
+from engine.bisect_sides import CACHED, HALVES, HANDED, Pieces, Stages
 from engine.bisect_stages import Key
 from engine.model import Model, Weight
 from engine.reference import Floats, ReferencePath
@@ -41,6 +41,8 @@ class Floor:
         """
         found = []
         for name in names:
+            if name not in self.errors:
+                continue
             found.append(self.errors[name][key])
             if key[0] == "qkv_bias" and name in ("float16", "bfloat16"):
                 found.append(self.errors[name]["qkv_matmul", key[1]])
@@ -70,8 +72,11 @@ class Evaluations:
             exact = self._stages(ReferencePath(model), tokens, given)
         floor = Floor(exact)
         for name in dict.fromkeys(names):
-            if name == CACHED:
-                stages = self._stages(ReferencePath(model), tokens, given, _cache_rounding(model))
+            if name == HANDED and given is None:  # nothing is handed over
+                continue
+            if name in (CACHED, HANDED):
+                change = _cache_rounding(model) if name == CACHED else _next_to()
+                stages = self._stages(ReferencePath(model), tokens, given, change)
             else:
                 path = HalfProducts(model) if name == HALVES else HonestPath(model, arithmetic_named(name))
                 stages = self._stages(path, tokens, given)
@@ -96,6 +101,20 @@ class Evaluations:
 
         path.forward(tokens, tap)
         return pieces.stages
+
+
+def _next_to() -> Callable[[Key, F32], F32]:
+    """Inputs twice as far from what they are as rounding to float32 takes them at most: each is a neighbour of its own.
+
+    So none is spared by chance where a stage reads a few.
+    """
+    rng = np.random.default_rng(0)
+
+    def change(key: Key, array: F32) -> F32:
+        toward = rng.choice(np.array([-np.inf, np.inf], np.float32), array.shape)
+        return np.where(np.isfinite(array), np.nextafter(array, toward), array)
+
+    return change
 
 
 class HalfProducts(HonestPath):

@@ -16,7 +16,7 @@ from engine import bisect_clues as clues
 from engine.bisect import Clue, Decisive, Finding, Measured, Row, TokenDifference, Verdict, carried, judge, suspects
 from engine.bisect_floor import INT8, Evaluations, Floor
 from engine.bisect_readings import Error, read
-from engine.bisect_sides import PathSide, Pieces, Side, Stages
+from engine.bisect_sides import HANDED, PathSide, Pieces, Side, Stages
 from engine.bisect_stages import SQUARE, Key, expected, inputs, weights
 from engine.model import Model
 
@@ -97,6 +97,13 @@ def _row(key: Key, subject: Stages, oracle: Stages) -> Row:
     return Row(key=key, equal_bits=a.tobytes() == b.tobytes(), nan=bool(np.any(np.isnan(a) & np.isnan(b))))
 
 
+def _looked_at_again(old: Row, new: Row) -> Row:
+    """The row of a suspect that is new; of others the old one, with whether it was right."""
+    if new.suspect and not old.suspect:
+        return new
+    return replace(old, right=new.own is not None and new.own.within)
+
+
 class _Bench:
     """The measurements of two sides of which at least one has a model."""
 
@@ -125,23 +132,24 @@ class _Bench:
         computed, found = "", dict[Key, Clue]()
         findings: list[Finding] = []
         if self.subject.injects:
-            fixed = self.evaluations.floor(self.model, both, self.tokens, wanted)
+            names = [name for name in both if exact is None or name != HANDED]
+            fixed = self.evaluations.floor(self.model, names, self.tokens, wanted)
             forced = self._handed(wanted, None)
             self.evaluated = 1
             # the reference's outputs are of float64, what it hands over is float32: that is what the subject can repeat
             due = wanted if exact is None else fixed.exact
-            rows = self._with("isolated", rows, forced, due, fixed, both, given=wanted)
+            rows = self._with("isolated", rows, forced, due, fixed, names, given=wanted)
             if self.claims is not None and INT8 in fixed.errors:
                 findings, computed, others = clues.served_otherwise(self.claims, forced, fixed, self.model, self.parts)
                 if self.claims == "fast":
                     rows = self._predicted(rows, forced, fixed, others)
             found |= self._clues(rows, ("isolated", "predicted"), forced, due, fixed, wanted)
-        if not self.subject.injects or suspects(rows) or carried(rows):
+        facts = self._decisive(free, both)
+        if not self.subject.injects or suspects(rows) or carried(rows) or (facts is not None and facts.lost):
             rows = self._own(rows, self.traced.stages, found)
         rows = self._repaired(rows, free, both, found)
         if self.forwards < FORWARDS:
             findings += self._silence(self.subject.untraced(self.tokens), free)
-        facts = self._decisive(free, both)
         return replace(m, rows=rows, decisive=facts, findings=tuple(findings), clues=found), computed
 
     @property
@@ -158,9 +166,7 @@ class _Bench:
         floor = self.evaluations.floor(self.model, names, self.tokens, stages)
         read_rows = self._with("own", rows, stages, floor.exact, floor, names, given=stages)
         if fresh:
-            read_rows = [
-                old if old.suspect or not new.suspect else new for old, new in zip(rows, read_rows, strict=True)
-            ]
+            read_rows = [_looked_at_again(old, new) for old, new in zip(rows, read_rows, strict=True)]
         new_clues = self._clues(read_rows, ("own",), stages, floor.exact, floor, stages)
         found |= {key: clue for key, clue in new_clues.items() if key not in found}
         return read_rows

@@ -30,6 +30,8 @@ CACHED = "float16 cache"
 """The name under which the floor knows that keys and values were rounded to float16."""
 HALVES = "float16 products"
 """The name under which it knows that activations are rounded to 16 bits where they meet weights of 16 bits (ggml)."""
+HANDED = "handed over in float32"
+"""The name under which it knows that a stage computed from more digits than those that are handed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class PathSide:
     @property
     def arithmetic(self) -> tuple[str, ...]:
         if self.spec.engine == "reference":
-            return ("float32",)  # what it hands over is float32
+            return "float32", HANDED
         return ("int8", "float32", *((CACHED,) if self.kv_cache == KV_CACHES[1] else ()))
 
     def stages(self, tokens: Sequence[int], pieces: Pieces) -> F32:
@@ -178,8 +180,8 @@ class OracleSide:
     @property
     def arithmetic(self) -> tuple[str, ...]:
         if self.oracle.name != "transformers":
-            return ("int8", "float32", HALVES)
-        return tuple(dict.fromkeys((self.oracle.variant, "float32")))
+            return "int8", "float32", HALVES, HANDED
+        return (*dict.fromkeys((self.oracle.variant, "float32")), HANDED)
 
     def stages(self, tokens: Sequence[int], pieces: Pieces) -> F32:
         self.forwards += 1
@@ -224,11 +226,11 @@ class FolderSide:
     def arithmetic(self) -> tuple[str, ...]:
         m = self.manifest
         if m.path == "reference":
-            return ("float32",)
+            return "float32", HANDED
         if m.path == "transformers":
-            return tuple(dict.fromkeys((m.variant, "float32")))
+            return (*dict.fromkeys((m.variant, "float32")), HANDED)
         if m.path == "llama-cpp":
-            return ("int8", "float32", HALVES)
+            return "int8", "float32", HALVES, HANDED
         return ("int8", "float32", *((CACHED,) if m.kv_cache == KV_CACHES[1] else ()))
 
     def check(self, model: Model) -> None:

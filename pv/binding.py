@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pv.canonical import digest
+from pv.canonical import digest, sha256
 from pv.closure import code_digest, package_digests, variables
 from pv.config import Config, registered
 from pv.contract import TARGET, Contract, FalsificationTest
@@ -63,8 +63,8 @@ def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding
     """The binding of a test, or None where it names no falsifiers.
 
     PvError, naming the line, for a falsifier that is no 'module:function', an unknown role, a module that is missing or
-    not first-party, a model that is not registered, a name that stands twice, a model role without models, and a word
-    after `covers` that is not known.
+    not first-party, a model that is not registered, a name that stands twice, a model role without models, a word
+    after `covers` that is not known, and the file of a floor that cannot be read.
     """
     if not test.falsifiers:
         return None
@@ -75,7 +75,7 @@ def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding
         contract=contract.stem,
         test=test.id,
         planned=planned,
-        claim=claim_digest(contract, test),
+        claim=claim_digest(contract, test, _floor(test, config, where)),
         code={falsifier: _code(falsifier, config, where) for falsifier in dict.fromkeys(p.falsifier for p in planned)},
         packages={one: package_digests(one.partition(":")[0], config) for one in {plan.falsifier for plan in planned}},
         variables={one: variables(one.partition(":")[0], config) for one in {plan.falsifier for plan in planned}},
@@ -85,8 +85,10 @@ def bind(contract: Contract, test: FalsificationTest, config: Config) -> Binding
     )
 
 
-def claim_digest(contract: Contract, test: FalsificationTest) -> str:
+def claim_digest(contract: Contract, test: FalsificationTest, floor: str | None = None) -> str:
     """sha256 of the contract's id, the test without its status, the equation it binds to, the obligations it names.
+
+    floor: the sha256 of the file of the floor that the test's tolerance is held to; it belongs to the claim, too.
 
     With `covers: document` the promise is about the whole contract, and so is the digest: every value of the document
     belongs to it, but for what `pv promote` writes, which is the status of each test, metadata.version and
@@ -100,6 +102,8 @@ def claim_digest(contract: Contract, test: FalsificationTest) -> str:
             entry.raw for entry in contract.root.entries("proof_obligations") if entry.text("id") in test.obligations
         ],
     }
+    if floor is not None:
+        claim["floor"] = floor
     if test.covers:
         claim["document"] = _unpromoted(contract.document.value)
     return digest(claim, where=f"{contract.path}:{test.line}")
@@ -148,6 +152,18 @@ def _planned(test: FalsificationTest, where: str) -> list[Planned]:
             planned += [Planned(role=role, falsifier=falsifier, model=model) for model in models]
             planned += [Planned(role=role, falsifier=falsifier, model=models[0], mutant=name) for name in test.mutants]
     return planned
+
+
+def _floor(test: FalsificationTest, config: Config, where: str) -> str | None:
+    """The sha256 of the file of the floor that the tolerance names, if it names one."""
+    if test.tolerance is None or test.tolerance.floor is None:
+        return None
+    from pv.floor import read_bytes
+
+    try:
+        return sha256(read_bytes(test.tolerance.floor, config.root))
+    except PvError as error:
+        raise PvError(f"{test.id}: {error.args[0]}", where=where, hint=error.hint) from None
 
 
 def _code(falsifier: str, config: Config, where: str) -> str:

@@ -87,12 +87,27 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FloorReference:
+    """The measured floor that a limit is held to (pv.floor): at least that, at most `times` as much.
+
+    times is None where the contract gives no number.
+    """
+
+    file: str
+    stage: str
+    arithmetic: str
+    kind: str
+    times: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
     """How far a measurement may go, and why that far; limit is None where the contract gives no number."""
 
     metric: str
     limit: float | None
     because: str
+    floor: FloorReference | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,7 +284,6 @@ def _test(entry: Entry) -> FalsificationTest:
     assert isinstance(index, int)
     falsifiers = entry.entry("falsifiers")
     tolerance = entry.entry("tolerance")
-    limit = tolerance.raw.get("limit") if tolerance else None
     return FalsificationTest(
         id=entry.text("id"),
         index=index,
@@ -286,8 +300,9 @@ def _test(entry: Entry) -> FalsificationTest:
         models=entry.texts("models"),
         tolerance=Tolerance(
             metric=tolerance.text("metric"),
-            limit=float(limit) if isinstance(limit, int | float) and not isinstance(limit, bool) else None,
+            limit=_number(tolerance, "limit"),
             because=tolerance.text("because"),
+            floor=_floor(tolerance.entry("floor")),
         )
         if tolerance
         else None,
@@ -295,6 +310,23 @@ def _test(entry: Entry) -> FalsificationTest:
         status=entry.text("status") or None,
         ours=_is_ours(entry.raw),
     )
+
+
+def _floor(entry: Entry | None) -> FloorReference | None:
+    if entry is None:
+        return None
+    return FloorReference(
+        file=entry.text("file"),
+        stage=entry.text("stage"),
+        arithmetic=entry.text("arithmetic"),
+        kind=entry.text("kind") or "cumulative",
+        times=_number(entry, "times"),
+    )
+
+
+def _number(entry: Entry, key: str) -> float | None:
+    value = entry.raw.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _is_ours(test: Mapping[str, Any]) -> bool:

@@ -160,6 +160,11 @@ POLICIES: Mapping[Place, Policy] = {
     (*_TEST, "tolerance"): TOLERANCE,
     (*_TEST, "tolerance", "limit"): LIMIT,
     (*_TEST, "tolerance", "because"): PROSE,
+    (*_TEST, "tolerance", "floor"): Policy(
+        _always(MINOR, "its limit is held to a measured floor"),
+        _always(MAJOR, "nothing holds its limit to what honest arithmetic errs by"),
+        _always(MINOR, "its limit is held to another floor"),
+    ),
     ("kani_harnesses", ANY, "bound"): Policy(_MORE, _WITHDRAWN, _bound),
     ("kani_harnesses", ANY, "actually_verified"): _ranked("false", "true"),
     ("kani_harnesses", ANY, "description"): PROSE,

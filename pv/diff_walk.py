@@ -95,7 +95,8 @@ def _any(shape: Shape, place: Place, words: str, old: Side, new: Side) -> Iterat
         yield _change(place, words, old, new)
     elif maps and isinstance(shape, Record):
         found = list(_record(shape, place, words, old, new))
-        if shape is TOLERANCE and not {change.place for change in found} <= {f"{words}.limit", f"{words}.because"}:
+        judged = {change.place.removeprefix(f"{words}.").partition(".")[0] for change in found}
+        if shape is TOLERANCE and not judged <= {"limit", "because", "floor"}:
             found = [_change(place, words, old, new)]  # measured in another way: no limit can be judged by itself
         yield from found
     elif maps:

@@ -9,10 +9,14 @@ from pv.gate_sides import TOLERANCE, Finding, Sides, accepting
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How far something may go. metric: what is measured; limit: None where a tolerance gives no number."""
+    """How far something may go. metric: what is measured; limit: None where a tolerance gives no number.
+
+    floor  whether the limit is held to a measured floor
+    """
 
     metric: str
     limit: float | None
+    floor: bool = False
 
 
 def tolerances(sides: Sides) -> Iterator[Finding]:
@@ -39,7 +43,8 @@ def _limits(contract: Contract) -> dict[tuple[str, str, int], tuple[Limit | None
         found[section, name, number] = limit, contract.document.position(entry.at(key)).line
 
     for test in contract.tests:
-        limit = Limit(test.tolerance.metric, test.tolerance.limit) if test.tolerance else None
+        held = test.tolerance
+        limit = Limit(held.metric, held.limit, held.floor is not None) if held else None
         add("falsification_tests", test.id, test.entry, "tolerance", limit)
     for entry in contract.root.entries("proof_obligations"):
         name = entry.text("id") or entry.text("property")
@@ -68,6 +73,8 @@ def _loosened(old: Limit | None, new: Limit | None) -> str:
         return ""
     if new.limit is None or not 0 <= new.limit <= old.limit:
         return f"the tolerance went from {_number(old)} to {_number(new)}"
+    if old.floor and not new.floor and new.limit > 0:
+        return "the floor of the tolerance is gone, and nothing justifies its limit"
     return ""
 
 

@@ -155,11 +155,21 @@ OBLIGATION = Record(
 COVERS = ("document",)
 """What a promise may be about beside the equation and the obligations that its test names."""
 
+FLOOR = Record(
+    {
+        "file": Key(TEXT, "the file that `apr floor --output` wrote, from the project's folder", required=True),
+        "stage": Key(TEXT, "the stage whose floor it is, or any: the largest of all", required=True),
+        "arithmetic": Key(TEXT, "the arithmetic whose errors are honest: float32, float16 or int8", required=True),
+        "kind": Key(Choice(("cumulative", "isolated")), "whether errors are carried on; cumulative if not given"),
+        "times": Key(NUMBER, "how often the floor the limit is, at most; 1 to 4", required=True),
+    }
+)
 TOLERANCE = Record(
     {
         "metric": Key(TEXT, "what is measured", asked="PV-TOL-002"),
         "limit": Key(NUMBER, "the largest value that passes; finite, 0 or more", asked="PV-TOL-002"),
         "because": Key(TEXT, "why it is this large: the floor that was measured, and where", asked="PV-TOL-001"),
+        "floor": Key(FLOOR, "the measured floor that it is held to"),
     }
 )
 TYPED = "pv computes levels from recorded evidence; what is typed here counts for nothing"

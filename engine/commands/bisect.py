@@ -72,7 +72,10 @@ def run(args: argparse.Namespace) -> int:
     sides.check_pair(a, b)
     prompt = sides.prompt()
     tokens, difference = sides.tokens(prompt)
-    found = bisect(a, b, tokens, difference)
+    try:
+        found = bisect(a, b, tokens, difference)
+    finally:
+        sides.close()
     report = BisectReport(
         version=version("pv-contracts"),
         subject=sides.facts(a),
@@ -146,6 +149,14 @@ class _Sides:
                 side = PathSide(spec, model, split, tell=note, **{name: getattr(self.args, name) for name in own})
         self.sides.append(side)
         return side
+
+    def close(self) -> None:
+        """Free what oracles hold."""
+        from engine.bisect_sides import OracleSide
+
+        for side in self.sides:
+            if isinstance(side, OracleSide):
+                side.oracle.close()
 
     def check_pair(self, a: "Side", b: "Side") -> None:
         """Refuse sides whose stages do not mean the same."""

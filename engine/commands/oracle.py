@@ -105,7 +105,9 @@ def _differences(oracle: Oracle, prompt: str, tokens: list[int]) -> list[str]:
         theirs = oracle.tokens(prompt)
     except EngineError as error:
         return [f"tokens were not compared: {error.args[0]}"]
-    return [] if theirs == tokens else [f"{oracle.name} itself reads the prompt as other tokens: {_listed(theirs)}"]
+    if theirs == tokens:
+        return []
+    return [f"{oracle.name} itself reads the prompt as other tokens: {_listed(theirs)}; ours were run"]
 
 
 def _listed(tokens: list[int]) -> str:

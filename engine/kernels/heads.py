@@ -150,16 +150,17 @@ def queries(
 ):  # fmt: skip
     """Attention of some queries of a head of keys: query i is head i % group of token i // group."""
     own, places, seen = rooms(q, out, heads, group, kv, first, count, past, S, lines)
-    blocks = (seen[count - 1] + LANES - 1) // LANES
     if q == 0:
         fill(own, seen, scores, weights, heads, group, kv, first, S)
     else:
+        blocks = (seen[count - 1] + LANES - 1) // LANES
         for start in range(0, blocks, RANGE):
-            end = min(blocks, start + RANGE)
-            score_blocks(score, places, seen, own, 0, count, keys, start, end, lines, size, scale)
+            last = min(blocks, start + RANGE)
+            score_blocks(score, places, seen, own, 0, count, keys, start, last, lines, size, scale)
     if q != 0 or scores != 0:
         for i in range(count):
-            weigh(own[i], seen[i], S, row_of(first + i, heads, group, kv), scores, weights)
+            row = (first + i) // group * heads + kv * group + (first + i) % group
+            weigh(own[i], seen[i], S, row, scores, weights)
     mix_planes(mix, places, seen, own, 0, count, values, plane, 0, lines, size)
 
 
@@ -172,15 +173,10 @@ def rooms(q, out, heads, group, kv, first, count, past, S, lines):
     own = np.empty((count, (S + LANES - 1) // LANES * LANES + LANES), np.float32)
     places, seen = np.empty((2, count), np.int64), np.empty(count, np.int64)
     for i in range(count):
-        offset = row_of(first + i, heads, group, kv) * lines * LINE
-        places[0, i], places[1, i], seen[i] = q + offset, out + offset, past + (first + i) // group + 1
+        t, h = (first + i) // group, kv * group + (first + i) % group
+        offset = (t * heads + h) * lines * LINE
+        places[0, i], places[1, i], seen[i] = q + offset, out + offset, past + t + 1
     return own, places, seen
-
-
-@njit(cache=True)
-def row_of(query, heads, group, kv):
-    """The row that a query of a head of keys has among all heads of all tokens."""
-    return query // group * heads + kv * group + query % group
 
 
 @njit(cache=True)
@@ -192,8 +188,8 @@ def fill(own, seen, scores, weights, heads, group, kv, first, S):
     given, nothing = scores if scores != 0 else weights, np.float32(-np.inf if scores != 0 else 0.0)
     filling, ahead = np.zeros(1, np.float32), False
     for i in range(len(own)):
-        row = given + row_of(first + i, heads, group, kv) * S * 4
-        continued(row, S, S, filling.ctypes.data, own[i].ctypes.data)
+        row = (first + i) // group * heads + kv * group + (first + i) % group
+        continued(given + row * S * 4, S, S, filling.ctypes.data, own[i].ctypes.data)
         for s in range(seen[i], S):
             ahead |= own[i, s] != nothing
     if ahead:

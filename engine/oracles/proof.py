@@ -205,13 +205,13 @@ def _compare(oracle: Oracle, stages: Stages, other: str, path: Path) -> None:
             )
 
 
+@np.errstate(divide="ignore", invalid="ignore", over="ignore")  # what is not finite is above any bound
 def _distance(a: F32, b: F32) -> float:
-    """Root mean square of a - b over that of b, where b is finite; infinite where the two are not finite alike."""
-    if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
+    """Root mean square of a - b over that of b; what is not finite in b (a masked score) must be the same in a."""
+    finite = np.isfinite(b)
+    if a.shape != b.shape or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
         return np.inf
-    x, y = (array[np.isfinite(b)].astype(np.float64) for array in (a, b))
-    if not np.array_equal(a[~np.isfinite(b)], b[~np.isfinite(b)], equal_nan=True):
-        return np.inf
+    x, y = (array[finite].astype(np.float64) for array in (a, b))
     return float(np.sqrt(np.sum((x - y) ** 2) / np.sum(y**2))) if np.any(x != y) else 0.0
 
 

@@ -143,8 +143,8 @@ def _constants(network: Any, model: Model) -> dict[str, tuple[object, object]]:
     }
     if len(rotary.inv_freq) == c.rope_dim // 2:
         theirs, ours = rotary.inv_freq.double().numpy() * float(rotary.attention_scaling), _frequencies(c, model)
-        worst = int(np.argmax(np.abs(theirs / ours - 1)))
-        pairs[f"rotary frequency {worst}"] = _near(float(theirs[worst]), float(ours[worst]))
+        first = int(np.argmax(np.abs(theirs - ours) > SAME * ours))  # 0 where all are the same
+        pairs[f"rotary frequency {first}"] = _near(float(theirs[first]), float(ours[first]))
     pairs["epsilon of the norms"] = _near(float(settings.rms_norm_eps), c.rms_eps)
     return pairs
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 
 from pv.contract import TARGET, Contract, Entry, FalsificationTest, not_applicable
 from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
+from pv.floor import METRICS
 from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, mismatches, named, nearest, records
 from pv.vocabulary import CONTRACT
 from pv.words import ROLES, Level, level_named
@@ -240,6 +241,22 @@ def tolerance_limit(contract: Contract) -> Iterator[Hit]:
             shown = "missing" if limit is None else limit
             item = "limit" if limit is not None else None
             yield hit_in(test, "tolerance", f"the limit of its tolerance is {shown}", "limit: 1.0e-4", item)
+
+
+ERRORS = (*METRICS, "mse", "rms", "rmse", "max_abs", "max_diff", "max_abs_diff", "cosine", "relative_error")
+"""Metrics of how far one result lies from another."""
+
+
+@rule("PV-TOL-005", WARNING, "a limit of errors on real models is held to a measured floor", lint=True)
+def unjustified_limit(contract: Contract) -> Iterator[Hit]:
+    for test in contract.tests:
+        tolerance = test.tolerance
+        if tolerance is None or tolerance.floor is not None or not ({"live", "oracle"} & test.falsifiers.keys()):
+            continue
+        if tolerance.metric.lower() in ERRORS and tolerance.limit is not None and tolerance.limit > 0:
+            what = f"nobody can justify its limit {tolerance.limit:g}: it is held to no measured floor"
+            hint = "floor: {file: .., stage: any, arithmetic: int8, times: 2.0}, of what apr floor MODEL --output wrote"
+            yield hit_in(test, "tolerance", what, hint, "limit")
 
 
 @rule("PV-TOL-003", ERROR, "the tolerance of an obligation or an equation is a finite number, 0 or more")

@@ -27,7 +27,10 @@ from engine.trace_folder import read_manifest
 from engine.variants import KV_CACHES, available, chosen
 from engine.warmup import compile_kernels
 from tests.engine.commands import test_bench as bench
+from tests.engine.commands import test_bisect as bisect
 from tests.engine.commands import test_determinism as determinism
+from tests.engine.commands import test_floor as floor
+from tests.engine.commands import test_oracle as oracle
 from tests.engine.commands import test_quantize as quantize
 from tests.engine.commands import test_synth as synth
 from tests.engine.model_files import keys, tensors, write
@@ -697,6 +700,14 @@ COVERED = {
     ("bench", "--kv-cache"): bench.test_kv_cache_is_measured_and_named,
     ("bench", "--json"): bench.test_every_measure_is_reported_with_its_spread,
     ("bench", "--vs-llama-cpp"): bench.test_llama_cpp_stands_beside,
+    ("bisect", "SUBJECT"): bisect.test_subject_alone_is_the_fast_path_against_the_reference,
+    ("bisect", "ORACLE"): bisect.test_oracle_names_the_other_side,
+    ("bisect", "--prompt"): bisect.test_prompt_is_what_runs,
+    ("bisect", "--threads"): bisect.test_threads_variant_and_kv_cache_are_those_of_the_fast_path,
+    ("bisect", "--variant"): bisect.test_threads_variant_and_kv_cache_are_those_of_the_fast_path,
+    ("bisect", "--kv-cache"): bisect.test_threads_variant_and_kv_cache_are_those_of_the_fast_path,
+    ("bisect", "--json"): bisect.test_subject_alone_is_the_fast_path_against_the_reference,
+    ("bisect", "--report"): bisect.test_report_is_a_page_written_in_one_step,
     ("determinism", "MODEL"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--tokens"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--prompt"): determinism.test_model_and_prompt_are_what_is_run,
@@ -704,6 +715,18 @@ COVERED = {
     ("determinism", "--first"): determinism.test_first_ends_with_the_difference,
     ("determinism", "--kv-cache"): determinism.test_kv_cache_is_what_every_cell_has,
     ("determinism", "--json"): determinism.test_a_defect_is_named_down_to_the_value,
+    ("floor", "MODEL"): floor.test_model_and_prompts_are_what_is_measured,
+    ("floor", "--prompts"): floor.test_model_and_prompts_are_what_is_measured,
+    ("floor", "--oracle"): floor.test_oracles_are_measured_where_they_are_asked_for,
+    ("floor", "--output"): floor.test_output_is_written_the_same_again_and_printed_from_the_file,
+    ("floor", "--json"): floor.test_model_and_prompts_are_what_is_measured,
+    ("oracle", "ORACLE"): oracle.test_an_oracle_that_does_not_exist_is_a_usage_error,
+    ("oracle", "MODEL"): oracle.test_model_and_prompt_are_what_is_run,
+    ("oracle", "--output"): oracle.test_the_folder_is_that_of_a_trace,
+    ("oracle", "--prompt"): oracle.test_model_and_prompt_are_what_is_run,
+    ("oracle", "--dtype"): oracle.test_dtype_is_handed_to_the_oracle_and_named,
+    ("oracle", "--save-tensor"): oracle.test_save_tensor_and_layer_select,
+    ("oracle", "--layer"): oracle.test_save_tensor_and_layer_select,
     ("quantize", "IN"): quantize.test_in_and_out_name_the_files,
     ("quantize", "OUT"): quantize.test_in_and_out_name_the_files,
     ("quantize", "--type"): quantize.test_type_chooses_the_formats,

@@ -23,8 +23,9 @@ def test_a_forward_pass_compiles_nothing_more(model, kv_cache):
     kept = len(formats._kept)
     path = FastPath(model, capacity=12, kv_cache=kv_cache)
     for tokens in ([5, 6, 7], [8], [9, 10]):
-        path.forward(tokens, tap=lambda stage, layer, array: None)
-        path.position -= len(tokens)
+        for tap in (lambda stage, layer, array: None, lambda stage, layer, array: array):  # and one that replaces
+            path.forward(tokens, tap)
+            path.position -= len(tokens)
         path.forward(tokens)
     assert {step: list(getattr(kernels, step).signatures) for step in warmup.STEPS} == before
     assert len(formats._kept) == kept

@@ -40,7 +40,7 @@ def test_a_test_of_ours_is_read_in_full():
     }
     assert first.mutants == ("big_endian", "off_by_one")
     assert first.models == ("tiny-qwen2", "smollm2-135m")
-    assert first.tolerance == Tolerance(metric="bytes", limit=0.0, because="lengths are exact")
+    assert first.tolerance == Tolerance(metric="bytes", limit=0.0, because="lengths are exact", floor=None)
     assert first.status == "FUNCTIONAL"
     assert first.raw is read.document.value["falsification_tests"][0]
     assert [(test.ours, test.bound, test.status) for test in read.tests] == [

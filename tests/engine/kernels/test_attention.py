@@ -81,6 +81,18 @@ def attention_case(rng, *, T, past, heads=4, kv_heads=2, head_dim=24, spare=3, k
     return q, keys, values, past, f32(1 / math.sqrt(head_dim))
 
 
+MUCH = [
+    (1, 600, 9, 3, 64),  # keys in parts
+    (1, 495, 7, 1, 80),
+    (1, 511, 5, 5, 112),
+    (1, 1100, 32, 2, 16),  # the softmax of many heads
+    (40, 30, 9, 3, 64),  # tiles of queries
+    (33, 0, 14, 2, 144),
+    (17, 250, 3, 3, 40),
+]
+"""Tokens, keys before them, heads, heads of keys and their entries: more than one task."""
+
+
 @settings(max_examples=60)
 @given(
     seed=SEEDS,
@@ -147,15 +159,7 @@ def test_attention_has_the_bits_of_the_model(seed, T, past, group, kv_heads, hea
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("T", "past", "heads", "kv_heads", "head_dim"),
-    [
-        (1, 600, 9, 3, 64),  # keys in parts
-        (1, 495, 7, 1, 80),
-        (1, 511, 5, 5, 112),
-        (1, 1100, 32, 2, 16),  # the softmax of many heads
-        (40, 30, 9, 3, 64),  # tiles of queries
-        (33, 0, 14, 2, 144),
-        (17, 250, 3, 3, 40),
-    ],
+    MUCH,
 )
 def test_much_work_is_shared_out_and_keeps_the_bits_of_the_model(T, past, heads, kv_heads, head_dim, kind):
     lines = -(-head_dim // 16)
@@ -163,6 +167,68 @@ def test_much_work_is_shared_out_and_keeps_the_bits_of_the_model(T, past, heads,
     rng = np.random.default_rng(past)
     case = attention_case(rng, T=T, past=past, heads=heads, kv_heads=kv_heads, head_dim=head_dim, kind=kind)
     has_the_bits_of_the_model(case)
+
+
+def attended_from(given, case, *, softmax):
+    """What attention makes of scores that are given, or of a softmax: mixed, and what it left in `given`; no query."""
+    q, keys, values, past, scale = case
+    T, heads, d = q.shape
+    lines, blocks, planes = -(-d // 16), on_arrays.in_blocks(keys), on_arrays.in_planes(values)
+    out, weights = Guarded((T, heads, 16 * lines), f32), Guarded(given.shape, f32)
+    source = weights if softmax else Guarded(given.shape, f32)
+    source.array[:] = given
+    _, score, mix = map(kernels.address, kernels.kernels_of_cache(keys.dtype.name))
+    kernels.attend(
+        score, mix, 0, *map(on_arrays.address, (blocks, planes)), heads, heads // len(keys), past, T, lines,
+        keys.shape[1], keys.dtype.itemsize, on_arrays.address(np.array([scale], f32)),
+        0 if softmax else source.address, weights.address, out.address, numba.get_num_threads(),
+    )  # fmt: skip
+    assert all(part.intact() for part in (out, weights, source))
+    same_bits(source.array, given)
+    return out.array[..., :d].copy(), weights.array.copy()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("T", "past", "heads", "kv_heads", "head_dim"), [(3, 5, 4, 2, 24), (1, 0, 3, 1, 7), *MUCH])
+def test_attention_goes_on_from_scores_or_a_softmax_that_are_given(T, past, heads, kv_heads, head_dim, kind):
+    """From its own it gives its own bits; from others, those of the model, however the work is shared out."""
+    rng = np.random.default_rng(past)
+    case = attention_case(rng, T=T, past=past, heads=heads, kv_heads=kv_heads, head_dim=head_dim, kind=kind)
+    out, scores, weights = on_arrays.attend(*case)
+    for mixed, softmax in (attended_from(scores, case, softmax=False), attended_from(weights, case, softmax=True)):
+        same_bits(mixed, out)
+        same_bits(softmax, weights)
+    others = scores + rng.standard_normal(scores.shape).astype(f32)
+    mixed, softmax = attended_from(others, case, softmax=False)
+    values = case[2].astype(f32)
+    for t in (0, T - 1):
+        for h in (0, heads - 1):
+            seen = past + t + 1
+            raised, lanes = integer_steps.exp(others[t, h, :seen] - others[t, h, :seen].max()), np.zeros(16, f32)
+            for s in range(seen):
+                lanes[s % 16] += raised[s]
+            weighed = raised / integer_model.lanes_sum(lanes)
+            same_bits(softmax[t, h, :seen], weighed)
+            total = np.zeros(head_dim, f32)
+            for s in range(seen):
+                total = integer_model.fma(np.full_like(total, weighed[s]), values[h // (heads // kv_heads), s], total)
+            same_bits(mixed[t, h], total)
+    assert attended_from(softmax, case, softmax=True)[0].tobytes() == mixed.tobytes()
+
+
+@pytest.mark.parametrize(("T", "past"), [(2, 0), (5, 30), (40, 30)])
+def test_a_key_ahead_is_mixed_where_the_softmax_that_is_given_weighs_it(T, past):
+    """And where it weighs none, no value ahead is read: not even one that is no number."""
+    case = attention_case(np.random.default_rng(24), T=T, past=past, head_dim=40)
+    _, scores, weights = on_arrays.attend(*case)
+    weights[T - 2, 3, past + T - 1] = 0.5
+    mixed, _ = attended_from(weights, case, softmax=True)
+    values = np.repeat(case[2][:, : past + T], 2, axis=0)
+    assert np.allclose(mixed, np.einsum("ths,hsd->thd", weights, values), rtol=1e-4, atol=1e-5)
+    weights[T - 2, 3, past + T - 1] = 0
+    case[2][:, past + T - 1] = np.nan
+    for rows, softmax in ((scores, False), (weights, True)):
+        assert np.isfinite(attended_from(rows, case, softmax=softmax)[0][: T - 1]).all()
 
 
 @settings(max_examples=40)

@@ -138,6 +138,19 @@ def swiglu(gate, up, silu=True):
     return activated.array, out.array
 
 
+@pytest.mark.parametrize("D", [16, 1008, 1024, 1040, 2064])
+@pytest.mark.parametrize("T", [1, 5])
+def test_swiglu_goes_on_from_a_silu_that_is_given(T, D):
+    rng = np.random.default_rng(D)
+    both, silu, out = rng.standard_normal((T, 2 * D)).astype(f32), Guarded((T, D), f32), Guarded((T, D), f32)
+    silu.array[:] = given = rng.standard_normal((T, D)).astype(f32)
+    kernels.swiglu(0, on_arrays.address(both) + 4 * D, 8 * D, 4 * D, T, silu.address, out.address)
+    same_bits(out.array, given * both[:, D:])
+    same_bits(silu.array, given)
+    assert silu.intact()
+    assert out.intact()
+
+
 def silu_model(x):
     raised = on_arrays.exp(-x.ravel()).reshape(x.shape)
     return x / (f32(1) + raised)  # one division, no reciprocal

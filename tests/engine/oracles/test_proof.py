@@ -246,6 +246,26 @@ def test_the_bound_is_that_of_the_dtype(models, dtype):
         proved(models["small-llama"], shifted(10 * unit), dtype)
 
 
+def test_what_a_stage_carries_from_those_before_it_is_not_its_own(models):
+    """Each layer adds less than is allowed, all of them together more."""
+    by = np.float32(1 + 6 * 2.0**-24)
+
+    class Carrying(Fake):
+        def forward(self, tokens, capture=None):
+            def tap(stage, layer, array):
+                array = array * by if stage == "post_ffn_residual" else array.copy()
+                if capture is not None:
+                    capture(stage, layer, array.copy())
+                return array
+
+            return fake.ReferencePath(self.model).forward(tokens, tap)
+
+    stages = proved(models["tiny-qwen2-f16"], Carrying)
+    plain = proved(models["tiny-qwen2-f16"], Fake)
+    last = ("post_ffn_residual", 3)
+    assert proof._distance(stages[last], plain[last]) > proof.ALONE * 2.0**-24
+
+
 # ---------------------------------------------------------------- how many, and of what shape
 
 
@@ -312,8 +332,9 @@ def test_an_oracle_that_fails_is_not_opened_and_asked_again_the_next_time(monkey
     assert fake.OPEN == []
 
 
-def test_another_oracle_that_is_installed_must_agree(monkeypatch):
+def test_another_oracle_that_is_installed_must_agree(monkeypatch, models):
     """Each fits together by itself; they compute other models."""
+    monkeypatch.setattr(proof, "known_good", lambda folder: [models["small-llama"]])
 
     class Second(Fake):
         name, variant = "second", "cpu"
@@ -333,8 +354,9 @@ def test_another_oracle_that_is_installed_must_agree(monkeypatch):
     assert fake.OPEN == []
 
 
-def test_another_oracle_that_is_not_installed_is_not_waited_for(monkeypatch):
+def test_another_oracle_that_is_not_installed_is_not_waited_for(monkeypatch, models):
     asked = []
+    monkeypatch.setattr(proof, "known_good", lambda folder: [models["small-llama"]])
 
     def kind(path, dtype):
         asked.append(path.stem)
@@ -344,7 +366,7 @@ def test_another_oracle_that_is_not_installed_is_not_waited_for(monkeypatch):
         patch.setitem(MODULES, "second", __name__)
         patch.setitem(SECOND, "kind", kind)
         proof.prove("transformers")
-    assert asked == ["tiny-qwen2-f16", "small-llama"]
+    assert asked == ["small-llama"]
 
 
 SECOND = {"kind": Fake}

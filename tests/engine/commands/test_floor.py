@@ -1,0 +1,187 @@
+"""Tests of `apr floor`: each flag, and every input that is refused."""
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from engine import oracles
+from engine.errors import EngineError
+from engine.floor import PROMPTS
+from engine.opening import sha256_of
+from engine.registry import locate
+from engine.stages import NAMES
+from tests.engine.test_floor import Fake
+
+
+@pytest.fixture
+def prompts():
+    """A short prompt in a file, in the folder of the command."""
+    Path("prompts.txt").write_text("\n  \nA b\n")
+    return "prompts.txt"
+
+
+def floor(apr, *arguments):
+    code, out, err = apr("floor", "tiny-qwen2", *arguments)
+    assert code == 0, err
+    return out, err
+
+
+def test_model_and_prompts_are_what_is_measured(apr, prompts):
+    Path(prompts).write_text("A b\n\n  \nWhat is 2+2?\n")
+    out, err = floor(apr, "--prompts", prompts, "--json")
+    assert err == "apr: prompt 1 of 2: 2 tokens\napr: prompt 2 of 2: 9 tokens\n"
+    found = json.loads(out)
+    assert found["model"] == {
+        "name": "tiny-qwen2",
+        "sha256": sha256_of(locate("tiny-qwen2")),
+        "architecture": "qwen2",
+    }
+    assert [prompt["text"] for prompt in found["prompts"]] == ["A b", "What is 2+2?"]
+    assert [len(prompt["tokens"]) for prompt in found["prompts"]] == [2, 9]
+    assert (found["package"], found["numpy"]) == (version("pv-contracts"), version("numpy"))
+    assert {(row["a"], row["b"]) for row in found["rows"]} == {(a, "float64") for a in ("float32", "float16", "int8")}
+    assert {row["stage"] for row in found["rows"]} == set(NAMES)
+    at = {(row["a"], row["kind"], row["stage"]): row["nmse"]["max"] for row in found["rows"]}
+    assert 1e-5 < at["int8", "cumulative", "ffn_out"] < 1e-2
+    assert 1e-9 < at["float16", "cumulative", "ffn_out"] < 1e-5
+    assert 1e-15 < at["float32", "cumulative", "ffn_out"] < 1e-11
+
+
+def test_output_is_written_the_same_again_and_printed_from_the_file(apr, prompts):
+    out, err = floor(apr, "--prompts", prompts, "--output", "floor.json")
+    assert err.endswith("apr: written to floor.json\n")
+    assert len(out.split("\n\n")) == 4
+    first = Path("floor.json").read_bytes()
+    assert apr("floor", "floor.json") == (0, out, "")
+    floor(apr, "--prompts", prompts, "--output", "floor.json")
+    assert Path("floor.json").read_bytes() == first
+    code, shown, _ = apr("floor", "floor.json", "--json")
+    assert (code, json.loads(shown)) == (0, json.loads(first))
+    assert sorted(os.listdir()) == ["floor.json", "prompts.txt"]
+
+
+def test_the_default_prompts_differ_and_fit_the_packaged_model():
+    assert len(set(PROMPTS)) == 7
+    assert not [prompt for prompt in PROMPTS if not 5 < len(prompt) < 80]
+
+
+def test_oracles_are_measured_where_they_are_asked_for(apr, prompts, monkeypatch):
+    opened = []
+
+    class Closing(Fake):
+        def close(self):
+            opened.remove(self)
+
+    def open_oracle(name, place, **options):
+        from engine.opening import open_model
+
+        oracle = Closing(open_model(place).model, options.get("dtype", "float32"), ("attn_scores",))
+        oracle.name, oracle.engine = name, f"{name} 1.0"
+        opened.append(oracle)
+        return oracle
+
+    monkeypatch.setattr(oracles, "open_oracle", open_oracle)
+    flags = ("--oracle", "transformers:bfloat16", "--oracle", "llama-cpp")
+    out, _ = floor(apr, "--prompts", prompts, *flags, "--output", "floor.json")
+    assert opened == []
+    found = json.loads(Path("floor.json").read_bytes())
+    assert found["oracles"] == [
+        {"engine": "transformers 1.0", "missing": ["attn_scores"], "name": "transformers", "variant": "bfloat16"},
+        {"engine": "llama-cpp 1.0", "missing": ["attn_scores"], "name": "llama-cpp", "variant": "float32"},
+    ]
+    pairs = {(row["a"], row["b"]) for row in found["rows"] if " " in row["a"]}
+    one, two = "transformers bfloat16", "llama-cpp float32"
+    assert pairs == {(one, two), (one, "float64"), (two, "float64")}
+    assert "\ntransformers bfloat16: transformers 1.0\nllama-cpp float32: llama-cpp 1.0\n" in out
+    assert apr("floor", "floor.json") == (0, out, "")
+    code, _, err = apr("floor", "tiny-qwen2", "--prompts", prompts, "--oracle", "llama-cpp", "--oracle", "llama-cpp")
+    assert (code, opened) == (2, [])
+    assert err == "apr: --oracle: llama-cpp float32 is asked for twice\n  hint: name it once\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompts", "none.txt"], "none.txt: no such file"),
+        (["--prompts", "empty.txt"], "empty.txt: holds no prompt\n  hint: write one in each line\n"),
+        (["--prompts", "latin.txt"], "latin.txt: offset 3: is not UTF-8"),
+        (["--prompts", "long.txt"], "long.txt:2: the prompt has "),
+        (["--output", ""], "--output: '' is no file in a folder that exists\n  hint: name one: floor.json\n"),
+        (["--output", "."], "--output: '.' is no file in a folder that exists"),
+        (["--output", "no/where.json"], "--output: 'no/where.json' is no file in a folder that exists"),
+        (
+            ["--oracle", "llama-cpp:f16"],
+            "--oracle: llama-cpp chooses its types by itself\n  hint: write llama-cpp alone\n",
+        ),
+        (["--oracle", "pytorch"], "unknown oracle 'pytorch'"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_error_and_leaves_no_file(apr, arguments, message):
+    Path("empty.txt").write_text(" \n\n")
+    Path("latin.txt").write_bytes(b"caf\xe9")
+    Path("long.txt").write_text("a\n" + "a b c d " * 300 + "\n")
+    before = sorted(os.listdir())
+    code, out, err = apr("floor", "tiny-qwen2", "--output", "floor.json", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"apr: {message}")
+    assert len(err.splitlines()) <= 2
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize("flag", ["--prompts", "--oracle", "--output"])
+def test_a_floor_that_is_measured_already_takes_no_flag_of_measuring(apr, flag):
+    code, out, err = apr("floor", "floor.json", flag, "x")
+    assert (code, out) == (2, "")
+    assert err == f"apr: {flag}: a floor that is measured already is only printed\n"
+
+
+def test_a_file_that_is_no_floor_is_one_error(apr):
+    Path("floor.json").write_text("{}")
+    code, out, err = apr("floor", "floor.json")
+    assert (code, out) == (2, "")
+    assert err == (
+        "apr: floor.json: the format is None, not 'apr-floor/1'\n"
+        "  hint: measure it again with `apr floor MODEL --output FILE`\n"
+    )
+
+
+def test_an_interrupted_measurement_leaves_the_file_of_before(apr, prompts, monkeypatch):
+    from engine import floor as module
+
+    Path("floor.json").write_text("of before")
+
+    def broken(*_):
+        raise EngineError("no")
+
+    monkeypatch.setattr(module, "measure_floor", broken)
+    assert apr("floor", "tiny-qwen2", "--prompts", prompts, "--output", "floor.json")[0] == 2
+    assert Path("floor.json").read_text() == "of before"
+
+
+def test_transformers_in_float32_errs_no_more_than_float32(apr, prompts):
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    out, _ = floor(apr, "--prompts", prompts, "--oracle", "transformers:float32", "--json")
+    found = json.loads(out)
+    (oracle,) = found["oracles"]
+    assert (oracle["name"], oracle["variant"], oracle["missing"]) == ("transformers", "float32", [])
+    at = {(row["a"], row["stage"]): row["nmse"]["max"] for row in found["rows"] if row["kind"] == "cumulative"}
+    for stage in NAMES:
+        assert at["transformers float32", stage] <= 4 * at["float32", stage] + 1e-14, stage
+    assert at["transformers float32", "ffn_out"] > 1e-14
+
+
+def test_llama_cpp_errs_by_what_honest_int8_errs_by(apr, prompts):
+    """An independent engine that rounds activations likewise: what is measured as honest is what it does."""
+    pytest.importorskip("llama_cpp")
+    out, _ = floor(apr, "--prompts", prompts, "--oracle", "llama-cpp", "--json")
+    found = json.loads(out)
+    label = f"llama-cpp {found['oracles'][0]['variant']}"
+    at = {(row["a"], row["stage"]): row["nmse"]["max"] for row in found["rows"] if row["kind"] == "cumulative"}
+    given = set(NAMES) - set(found["oracles"][0]["missing"])
+    assert len(given) >= 16
+    for stage in given:
+        assert at[label, stage] == pytest.approx(at["int8", stage], rel=0.02, abs=1e-12), stage
