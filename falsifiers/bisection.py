@@ -182,16 +182,6 @@ def allowances_are_a_hundredfold() -> Iterator[None]:
 
 
 @mutant
-def single_entries_are_not_looked_at() -> Iterator[None]:
-    """Only the mean over a whole stage counts."""
-    with (
-        patched(stage_error, "SINGLE_ALLOWANCE", float("inf")),
-        patched(bisect_readings, "PEAK_ALLOWANCE", float("inf")),
-    ):
-        yield
-
-
-@mutant
 def last_suspect_comes_first() -> Iterator[None]:
     """Defects are told from the last one to the first."""
     judge = bisect.judge
