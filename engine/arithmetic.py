@@ -60,7 +60,7 @@ class HonestPath(ReferencePath):
 
     In float16 and bfloat16 every result of an operation is rounded, as engines do that keep their tensors in that type
     (Transformers): weights, the normed row before its gain, cosines, sines and what they multiply, scores before their
-    scale. Sums, roots and exponentials are of float32.
+    scale. Sums, roots, exponentials and the angles of positions are of float32.
     """
 
     name = "honest"
@@ -68,6 +68,21 @@ class HonestPath(ReferencePath):
     def __init__(self, model: Model, arithmetic: Arithmetic) -> None:
         self.arithmetic, self.dtype, self.variant = arithmetic, arithmetic.dtype, f"numpy-{arithmetic.name}"
         super().__init__(model)
+
+    def angles(self, positions: NDArray[np.int64]) -> Floats:
+        """As the reference; in float32, each pair's is that of the pair before it times one number, as in llama.cpp.
+
+        Of honest ways in float32 it errs most, in proportion to the position and the pair.
+        """
+        if self.dtype is np.float64:
+            return super().angles(positions)
+        c = self.model.config
+        steps = np.full((len(positions), c.rope_dim // 2), c.rope_base ** (-2.0 / c.rope_dim), np.float32)
+        steps[:, 0] = positions
+        angles: F32 = np.multiply.accumulate(steps, axis=1)
+        if self.model.rope_factors is not None:
+            angles = angles / self.model.rope_factors
+        return angles / np.float32(c.rope_scale)
 
     def rounded(self, x: Floats) -> Floats:
         """x to the nearest of what the arithmetic stores, ties to even."""
@@ -96,6 +111,16 @@ class HonestPath(ReferencePath):
             return matmul(x, weight)
         result: Floats = x @ self.rounded(weight.dequantised()).T
         return result
+
+    def biased(self, qkv: Floats, products: Floats, bias: F32) -> Floats:
+        """As the reference; in a type of 16 bits, the bias is added before the product is rounded, as torch does.
+
+        So what rounding took is given back; qkv itself is kept, since something may have taken its place.
+        """
+        if self.arithmetic.storage is None:
+            return super().biased(qkv, products, bias)
+        lost = products - self.rounded(products)
+        return qkv + np.where(np.isfinite(lost), lost, 0) + self.rounded(bias)
 
 
 def to_bfloat16(x: F32) -> F32:

@@ -25,7 +25,8 @@ An array that it returns, of the same shape, takes the place of the stage's outp
 class ReferencePath:
     """Forward passes with a growing cache of keys and values; weights are dequantised at each use, to save memory.
 
-    What a subclass may do in fewer digits: `dtype`, `rounded`, `norm` and `product`.
+    What a subclass may do in fewer digits: `dtype`, `angles`, `rounded`, `norm`, `product` and
+    `biased`.
     """
 
     name = "reference"
@@ -65,10 +66,10 @@ class ReferencePath:
         x = tapped("embedding", 0, rows.dequantised().astype(self.dtype))
         for index, layer in enumerate(self.model.layers):
             h = tapped("attn_norm", index, self.norm(x, layer.attn_norm))
-            qkv = np.concatenate([self.product(h, weight) for weight in (layer.q, layer.k, layer.v)], axis=1)
-            qkv = tapped("qkv_matmul", index, qkv)
+            products = np.concatenate([self.product(h, weight) for weight in (layer.q, layer.k, layer.v)], axis=1)
+            qkv = tapped("qkv_matmul", index, products)
             if layer.qkv_bias is not None:
-                qkv = qkv + layer.qkv_bias
+                qkv = self.biased(qkv, products, layer.qkv_bias)
             qkv = tapped("qkv_bias", index, qkv)
             q, k, v = np.split(qkv, [c.q_width, c.q_width + c.kv_width], axis=1)
             q = self.rotate(q.reshape(T, c.heads, c.head_dim), positions)
@@ -101,16 +102,22 @@ class ReferencePath:
         """Rotary positions on x (T, heads, head_dim): Su et al. 2021, in the pairing of the model's file."""
         c = self.model.config
         half = c.rope_dim // 2
-        frequencies = c.rope_base ** (-2.0 * np.arange(half) / c.rope_dim)
-        if self.model.rope_factors is not None:
-            frequencies = frequencies / self.model.rope_factors
-        angle = (positions[:, None] / c.rope_scale * frequencies)[:, None, :]  # (T, 1, half)
+        angle = self.angles(positions)[:, None, :]  # (T, 1, half)
         even, odd = (slice(0, c.rope_dim, 2), slice(1, c.rope_dim, 2))
         first, second = (even, odd) if c.pairing == "adjacent" else (slice(0, half), slice(half, c.rope_dim))
-        cosine, sine = (self.rounded(table.astype(self.dtype)) for table in (np.cos(angle), np.sin(angle)))
+        cosine, sine = (self.rounded(table) for table in (np.cos(angle), np.sin(angle)))
         turned = x.copy()
         turned[..., first] = self.rounded(x[..., first] * cosine) - self.rounded(x[..., second] * sine)
         turned[..., second] = self.rounded(x[..., first] * sine) + self.rounded(x[..., second] * cosine)
+        return turned
+
+    def angles(self, positions: NDArray[np.int64]) -> Floats:
+        """(T, rope_dim / 2): by how much each pair of entries is turned, in radians."""
+        c = self.model.config
+        frequencies = c.rope_base ** (-2.0 * np.arange(c.rope_dim // 2) / c.rope_dim)
+        if self.model.rope_factors is not None:
+            frequencies = frequencies / self.model.rope_factors
+        turned: Floats = positions[:, None] / c.rope_scale * frequencies
         return turned
 
     def rounded(self, x: Floats) -> Floats:
@@ -124,6 +131,10 @@ class ReferencePath:
     def product(self, x: Floats, weight: Weight) -> Floats:
         """x (T, columns) times the transposed weight (rows, columns): (T, rows)."""
         return matmul(x, weight)
+
+    def biased(self, qkv: Floats, products: Floats, bias: NDArray[np.float32]) -> Floats:
+        """qkv (T, columns) + bias; products are what qkv was before it was rounded, or something took its place."""
+        return qkv + bias
 
 
 def matmul(x: Floats, weight: Weight) -> Floats:

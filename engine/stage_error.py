@@ -19,9 +19,14 @@ F64 = NDArray[np.float64]
 RESOLUTION = 2.0**-22
 """Below this share of a stage's root mean square, an error says nothing but that float32 sums have an order."""
 WHOLE_ALLOWANCE = 1.4
-"""How often its floor a whole stage's error may be."""
+"""How often its floor a whole stage's own error may be. Honest arithmetic predicts the roundings of engines that are
+not wrong: of the fast path, llama.cpp, and Transformers in three types, on several models, the largest was 1.0."""
 SINGLE_ALLOWANCE = 4.0
-"""How often its floor the error of one token and group may be: the largest of thousands, each over a few entries."""
+"""How often its floor the own error of one token and group may be: the largest of thousands, each over a few entries.
+On the same pairs it was 1.9 (keys that llama.cpp turned, by angles that it multiplies up in float32), else 1.5.
+
+Both are about what a stage errs by itself, fed the same inputs. Errors that were carried are not predicted entry by
+entry: there it was 2.1 for a whole stage, and 33 for one token and head (a softmax near 1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,10 +125,22 @@ def test_norms_rotations_and_scores_are_rounded_at_each_of_their_operations(name
     model = replace(model, config=c, rope_factors=None)
     fed = {key: kept(array) for key, array in stages(ReferencePath(model)).items()}
     got = honest(model, name, fed)
+    if architecture == "qwen2":
+        weights = [kept(getattr(model.layers[1], part).dequantised()) for part in "qkv"]
+        products = np.concatenate([fed["attn_norm", 1] @ weight.T for weight in weights], axis=1)
+        lost = products - kept(products)  # the bias comes before the rounding; in float32, nothing is lost
+        want = kept(fed["qkv_matmul", 1] + lost + kept(model.layers[1].qkv_bias))
+        assert np.array_equal(got["qkv_bias", 1], want)
     row = kept(rmsnorm(fed["post_attn_residual", 0], np.ones(c.hidden, np.float32), c.rms_eps))
     assert np.array_equal(got["ffn_norm", 0], kept(row * kept(model.layers[0].ffn_norm)))
     x = fed["qkv_bias", 1][:, : c.q_width].reshape(6, 8, 32)
-    angle = np.arange(6)[:, None, None] / c.rope_scale * c.rope_base ** (-np.arange(8) / 8)
+    angle, step = (
+        np.arange(6, dtype=np.float32)[:, None, None] * np.ones(8, np.float32),
+        np.float32(c.rope_base**-0.125),
+    )
+    for pair in range(1, 8):
+        angle[..., pair] = angle[..., pair - 1] * step
+    angle /= np.float32(c.rope_scale)
     cosine, sine, want = kept(np.cos(angle)), kept(np.sin(angle)), x.copy()
     a, b = (slice(0, 16, 2), slice(1, 16, 2)) if c.pairing == "adjacent" else (slice(0, 8), slice(8, 16))
     want[..., a] = kept(kept(x[..., a] * cosine) - kept(x[..., b] * sine))
