@@ -242,6 +242,24 @@ def test_a_floor_of_another_model_is_an_error(tmp_path):
     assert found == [("PV-TOL-004", ERROR, LINE, message, "measure tiny or smol")]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (
+            "    live: checks.sums:files\n",
+            "",
+            "    oracle: checks.sums:same_as_zlib\n",
+            "",
+            "  models: [tiny, smol]\n",
+            "",
+        ),
+        ("models: [tiny, smol]", "models: [tiny, small]"),
+    ],
+)
+def test_whose_models_are_not_known_is_not_told_that_a_floor_is_of_another(tmp_path, changes):
+    assert held(tmp_path, *changes, floor=document(row("ffn_out", 4.0e-5), sha256="ee" * 32)) == []
+
+
 def test_a_floor_that_is_infinite_justifies_no_finite_limit(tmp_path):
     ((rule, *_, message, hint),) = held(tmp_path, floor=document(row("ffn_out", "inf")))
     assert rule == "PV-TOL-004"
