@@ -1,4 +1,4 @@
-"""Console script `apr`: run, trace, warmup, diff, inspect, pull, bench, determinism, floor, oracle, quantize, synth."""
+"""Console script `apr`: run, trace, diff, inspect, pull, warmup, and the modules of engine.commands."""
 
 import argparse
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine import stages
-from engine.commands import MODEL, bench, determinism, floor, kv_cache_argument, note, oracle, quantize, synth
+from engine.commands import MODEL, bench, bisect, determinism, floor, kv_cache_argument, note, oracle, quantize, synth
 from engine.errors import EngineError
 from engine.leaving import leave
 from engine.variants import KV_CACHES, VARIABLE, VARIANTS
@@ -26,6 +26,7 @@ DEFAULT_MODEL = "tiny-qwen2"
 PAYLOAD_SWITCH = object()
 MODULES: dict[str, Any] = {
     "bench": bench,
+    "bisect": bisect,
     "determinism": determinism,
     "floor": floor,
     "oracle": oracle,

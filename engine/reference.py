@@ -83,7 +83,7 @@ class ReferencePath:
             scores = scores / math.sqrt(c.head_dim)
             scores = tapped("attn_scores", index, np.where(visible[:, None, :], scores, -np.inf))
             weights = tapped("attn_softmax", index, softmax(scores))
-            mixed = np.einsum("ths,shd->thd", weights, np.repeat(values, group, axis=1)).reshape(T, c.q_width)
+            mixed = mix(weights, np.repeat(values, group, axis=1)).reshape(T, c.q_width)
             mixed = tapped("attention", index, mixed)
             x = x + tapped("attn_out", index, self.product(mixed, layer.attn_out))
             x = tapped("post_attn_residual", index, x)
@@ -147,6 +147,22 @@ def rmsnorm(x: Floats, gain: NDArray[np.float32], eps: float) -> Floats:
     """Each row of x (T, D) over its root mean square, times gain (D,): Zhang and Sennrich 2019."""
     normed: Floats = x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + eps) * gain
     return normed
+
+
+def mix(weights: Floats, values: Floats) -> Floats:
+    """Values (S, heads, d) weighed by weights (T, heads, S): (T, heads, d).
+
+    What weighs nothing adds nothing, even if it is NaN or infinite: a token knows nothing of those after it.
+    """
+    broken = ~np.isfinite(values).all(axis=(1, 2))
+    if not broken.any():
+        whole: Floats = np.einsum("ths,shd->thd", weights, values)
+        return whole
+    mixed: Floats = np.einsum("ths,shd->thd", weights[:, :, ~broken], values[~broken])
+    for s in np.flatnonzero(broken):
+        own = np.broadcast_to(weights[:, :, s, None], mixed.shape)
+        mixed += np.multiply(own, values[s], out=np.zeros_like(mixed), where=own != 0)
+    return mixed
 
 
 def softmax(scores: Floats) -> Floats:

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from engine import fast, kernels, numerics, paths, reference
+from engine import fast, numerics, paths, reference
 from engine.buffers import Buffers, Rows
 from engine.errors import EngineError
 from engine.fast import FastPath
 from engine.paths import open_path
 from engine.stages import ORDER
 from engine.trace_folder import read_manifest
-from falsifiers import on_arrays
+from falsifiers import faults_activation, faults_attention, faults_qkv, on_arrays
 from falsifiers.defects import norms_replaced
 from falsifiers.subject import (
     ALL_STAGES,
@@ -74,8 +74,7 @@ def norm_forgets_the_root() -> Iterator[None]:
 @mutant
 def rope_pairs_swapped() -> Iterator[None]:
     """Rotary positions use the other architecture's pairing."""
-    rotate = kernels.rotate
-    with patched(kernels, "rotate", lambda *args: rotate(*args[:-1], not args[-1])):
+    with faults_qkv.pairs_of_the_other_architecture():
         yield
 
 
@@ -114,52 +113,21 @@ def a_query_head_reads_the_wrong_keys() -> Iterator[None]:
 @mutant
 def scores_are_not_scaled() -> Iterator[None]:
     """The division by the root of the head's width is missing."""
-    attend = FastPath.attend
-
-    def unscaled(self: FastPath, *args: Any) -> None:
-        self.scale[:] = 1
-        attend(self, *args)
-
-    with patched(FastPath, "attend", unscaled):
+    with faults_attention.scores_are_not_scaled():
         yield
 
 
 @mutant
 def a_token_sees_the_next() -> Iterator[None]:
     """The causal mask is off by one: each token also attends to the one after it."""
-    attend = FastPath.attend
-
-    def ahead(self: FastPath, b: Buffers, layer: int, scores: Any) -> None:
-        attend(self, b, layer, scores)
-        c, past = self.model.config, self.position
-        group = c.heads // c.kv_heads
-        keys, values = (np.repeat(cache, group, axis=0) for cache in on_arrays.cached(self, layer))
-        for t in range(len(b.x) - 1):
-            seen = past + t + 2
-            products = np.einsum("hd,hsd->hs", b.q[t, :, : c.head_dim], keys[:, :seen]) * self.scale
-            weights = reference.softmax(products.astype(np.float64))
-            if scores is not None:
-                scores[0, t, :, :seen], scores[1, t, :, :seen] = products, weights
-            b.mixed.x[t, : c.q_width] = np.einsum("hs,hsd->hd", weights, values[:, :seen]).ravel()
-        b.mixed.quantise()
-
-    with patched(FastPath, "attend", ahead):
+    with faults_attention.token_sees_the_next():
         yield
 
 
 @mutant
 def silu_is_relu() -> Iterator[None]:
     """The activation is a plain rectifier."""
-
-    def rectify(self: FastPath, b: Buffers, silu: Any) -> None:
-        gate, up = np.split(b.gate_up, 2, axis=1)
-        rectified = np.maximum(gate, 0)
-        if silu is not None:
-            silu[:] = rectified
-        b.activated.x[:] = rectified * up
-        b.activated.quantise()
-
-    with patched(FastPath, "activate", rectify):
+    with faults_activation.silu_is_relu():
         yield
 
 

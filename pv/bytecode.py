@@ -53,7 +53,7 @@ def _agrees(file: Path, kept: Path, kind: int, stamps: tuple[Stamp, Stamp]) -> b
     data, source = kept.read_bytes(), file.read_bytes()
     if data[:4] != MAGIC_NUMBER or not _is_taken(data, source, int(file.stat().st_mtime)):
         return True  # Python compiles the source
-    compiled: Callable[[bytes, Path, int], CodeType] = _compiled if kind >= 0 else _rewritten
+    compiled: Callable[[bytes, Path, int], CodeType] = _compiled if kind >= 0 else rewritten
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -75,10 +75,11 @@ def _compiled(source: bytes, file: Path, level: int) -> CodeType:
     return code
 
 
-def _rewritten(source: bytes, file: Path, _: int) -> CodeType:
+def rewritten(source: bytes, file: Path, _: int = -1) -> CodeType:
     """As pytest compiles a module whose asserts it explains."""
     rewrite: Any = sys.modules[REWRITE]
+    hook = next((finder for finder in sys.meta_path if isinstance(finder, rewrite.AssertionRewritingHook)), None)
     tree = ast.parse(source, filename=str(file))
-    rewrite.rewrite_asserts(tree, source, str(file))
+    rewrite.rewrite_asserts(tree, source, str(file), hook.config if hook else None)
     code: CodeType = compile(tree, str(file), "exec", dont_inherit=True)
     return code

@@ -51,6 +51,7 @@ def show(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:60]} .. ({len(text)} characters)"
 
 
+__tracebackhide__ = True  # as in pv.trial
 EXACT = frozenset({bool, int, float, complex, str, bytes, bytearray, memoryview, list, tuple, range, dict, type(None)})
 COPIES: tuple[tuple[type, Callable[[Any], object]], ...] = (
     (int, int.__int__),

@@ -117,7 +117,7 @@ class FalsificationTest:
     index       place in the list falsification_tests
     falsifiers  role -> 'module:function'
     covers      'document' if the promise is about the whole contract; None if about what the test names
-    status      the level that the contract states, as written; None where it states none
+    status      the level that the contract states, as written but for blanks around it; None where it states none
     ours        whether it is written for pv: a foreign one has no falsifiers, nor a key that is a slip of it
     raw         the mapping as read, with every key
     """
@@ -307,7 +307,7 @@ def _test(entry: Entry) -> FalsificationTest:
         if tolerance
         else None,
         covers=entry.text("covers") or None,
-        status=entry.text("status") or None,
+        status=entry.text("status").strip() or entry.text("status") or None,
         ours=_is_ours(entry.raw),
     )
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pv.semver import Size
 from pv.vocabulary import FALSIFICATION_TEST, TYPED
-from pv.words import level_named
+from pv.words import LIFE, level_named
 
 NONE, PATCH, MINOR, MAJOR = Size
 
@@ -105,12 +105,11 @@ def _life(old: Any, new: Any) -> Judged:
     before, after = str(old or "ACTIVE").strip().upper(), str(new or "ACTIVE").strip().upper()
     if level_named(before) and level_named(after):
         return LEDGER.changed(old, new)
-    known = ("RETIRED", "PROPOSED", "ACTIVE")
-    if before not in known or after not in known:
+    if before not in LIFE or after not in LIFE:
         return MAJOR, "pv does not know what these words promise"
     if before == after:
         return PATCH, "it says what held before"
-    if known.index(after) > known.index(before):
+    if LIFE.index(after) > LIFE.index(before):
         return MINOR, "the document promises more than it did"
     return MAJOR, "the document promises less than it did"
 

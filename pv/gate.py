@@ -29,7 +29,7 @@ from pv.config import Config, find
 from pv.contract import Contract
 from pv.diff import Verdict as Diff
 from pv.diff import diff
-from pv.gate_checks import demotions, losses, lost_contracts, standing, versions
+from pv.gate_checks import demotions, losses, lost_contracts, retirements, standing, versions
 from pv.gate_evidence import ahead_of_the_clock, digests, evidence, kept, released
 from pv.gate_settings import Asked, settings
 from pv.gate_sides import ACCEPTED_AS, GOAL, SETTING, Finding, Sides
@@ -100,6 +100,7 @@ def gate(ref: str, here: Path) -> Verdict:
             *tolerances(sides),
             *weakened(sides, (version.config, config)),
             *lost_contracts(sides, changes),
+            *retirements(sides),
             *versions(sides, changes),
             *ahead_of_the_clock(sides, config),
             *evidence(sides, files, digests(config.evidence), config, released(head.evidence)),
@@ -163,7 +164,7 @@ def _acceptance(finding: Finding, sides: Sides, asked: Asked) -> tuple[Entry | N
     kind, head = ACCEPTED_AS.get(finding.id), sides.contract(finding.contract)
     if kind is None or head is None:
         return None, ""
-    entry, why = acceptance(head, _before(sides, head), finding.test, kind)
+    entry, why = acceptance(head, _before(sides, head), finding.test or finding.contract, kind)
     if entry is None and finding.package:
         entry, told = accepted_by(asked.head, asked.base, first_party(finding.package), PROJECT)
         why = why or told

@@ -8,6 +8,7 @@ from pathlib import Path
 from pv.contract import Contract
 from pv.diff import Comparison
 from pv.diff import Verdict as Diff
+from pv.findings import some_of
 from pv.gate_sides import (
     BROKEN,
     DEMOTION,
@@ -17,6 +18,7 @@ from pv.gate_sides import (
     LOST_MUTANT,
     LOST_TEST,
     OVERCLAIM,
+    RETIRED,
     VERSION,
     Finding,
     Sides,
@@ -144,6 +146,24 @@ def lost_contracts(sides: Sides, changes: Diff) -> Iterator[Finding]:
                 message=f"the contract {stem} is gone, or no longer among the project's; it had {tests} tests",
                 hint="put it back; to withdraw it, let it state `status: RETIRED` in its metadata in an earlier change",
             )
+
+
+def retirements(sides: Sides) -> Iterator[Finding]:
+    """Contracts that are retired now, and whose tests had a level: what is retired may be removed by a later change."""
+    for old in sides.base.contracts:
+        new = sides.contract(sides.stem(old.stem))
+        if new is None or _retired(old) or not _retired(new):
+            continue
+        rows = [row for row in sides.base.rows if row.contract is old]
+        worth = [
+            (row, max(row.earned.level, row.stated or row.earned.level, key=lambda level: level.worth)) for row in rows
+        ]
+        had = [f"{row.test.id} {level.value}" for row, level in worth if level.worth > 0]
+        if had:
+            what = f"{new.stem} is retired, and {len(had)} of its {len(rows)} tests had a level: {some_of(had)}"
+            hint = f"take `status: RETIRED` out of its metadata, or accept it: {accepting(new, new.stem, RETIRED)}"
+            line = new.document.position(("metadata", "status")).line
+            yield sides.at(new, line, RETIRED, "", what, hint)
 
 
 def _retired(contract: Contract) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from pv.canonical import EXACT, Json
 from pv.comparing import kind_of
 
+__tracebackhide__ = True  # as in pv.trial
 SHORT = 256  # an observation is for a reader, not an artifact
 
 

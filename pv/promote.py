@@ -15,6 +15,9 @@ from pv.status import Row, Survey, shown
 from pv.status_report import denominators
 from pv.words import Level
 
+COUNTED = (("l2_property_tested", 1), ("bound", 1), ("total_obligations", -1), ("falsification_tests", -1))
+"""Counts of a summary that flatter where they are too large (1), and those that do where they are too small (-1)."""
+
 
 def changes(contract: Contract, rows: Sequence[Row]) -> list[Change]:
     """What has to be written into a contract so that it states what its tests earned; empty when it does already.
@@ -60,22 +63,33 @@ def verification_summary(contract: Contract, rows: Sequence[Row]) -> dict[str, i
 
 
 def overstated(found: Survey) -> list[str]:
-    """Contracts whose verification_summary counts more tests at a level, or above it, than have earned it."""
+    """Contracts whose verification_summary says more than is so: the first thing of each.
+
+    It counts more tests at a level, or above it, than have earned it; or, where a test names falsifiers, more that is
+    bound or tested than there is, or less of what it is to be measured by.
+    """
     reasons = []
     for contract in found.contracts:
+        rows = [row for row in found.rows if row.contract is contract]
         typed = contract.document.value.get("verification_summary")
-        computed = verification_summary(contract, [row for row in found.rows if row.contract is contract])
+        computed = verification_summary(contract, rows)
         above = [Level.DISCHARGED, Level.FUNCTIONAL, Level.PARTIAL]
         for count in range(1, 4):
             keys = [level.value.lower() for level in above[:count]]
             numbers = [typed.get(key, 0) if isinstance(typed, dict) else 0 for key in keys]
-            claims = sum(number for number in numbers if isinstance(number, int))
+            claims = sum(max(0, number) for number in numbers if isinstance(number, int))
             proven = sum(computed[key] for key in keys)
             if claims > proven:
                 reasons.append(
                     f"{contract.path}: its summary counts {claims} tests of {keys[-1]} or above, {proven} earned it"
                 )
                 break
+        else:
+            for key, sign in COUNTED if isinstance(typed, dict) and any(row.bound for row in rows) else ():
+                number = typed.get(key)
+                if type(number) is int and sign * number > sign * computed[key]:
+                    reasons.append(f"{contract.path}: its summary says {key}: {number}, pv counts {computed[key]}")
+                    break
     return reasons
 
 

@@ -14,8 +14,10 @@ from pv.config import Config
 from pv.contract import Contract, FalsificationTest, read_contract
 from pv.errors import PvError
 from pv.findings import ERROR, Finding
+from pv.levels import stated
 from pv.outcome import OBSERVED, Outcome, supports
 from pv.project import Project
+from pv.pytest_asserts import explain_asserts
 from pv.pytest_plugin import chosen
 from pv.pytest_seal import put, record_of, texts_of
 from pv.rules import check
@@ -67,6 +69,8 @@ class ContractFile(pytest.File):
         where = f"{contract.path}:{test.line}"
         try:
             binding = bind(contract, test, self.project)
+            for falsifier in test.falsifiers.values():
+                explain_asserts(falsifier, self.project)
         except PvError as error:
             yield Unbindable.from_parent(self, name=f"{test.id}[binding]", test=test, where=where, error=error)
             return
@@ -88,6 +92,10 @@ class ContractItem(pytest.Item):
         super().__init__(name=name, parent=parent, nodeid=f"{parent.nodeid}::{name}", **keywords)
         self.test, self.where = test, where
         self.add_marker("falsify")
+        # what every case has in JUnit, whether or not it comes to a trial
+        level = stated(test.status)
+        said = [("contract", self.path.stem), ("test", test.id), ("level", level.value if level else str(test.status))]
+        self.user_properties[:] = self.named = said
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         return self.path, self.test.line - 1, f"{self.path.stem}::{self.name}"
@@ -137,7 +145,7 @@ class TrialItem(ContractItem):
         record = united([*map(record_of, texts_of(self)), result.record])
         put(self, record, result.planted)
         self.result = Result(record=record, planted=result.planted, details=result.details)
-        self.user_properties[:] = list(_properties(record))
+        self.user_properties[:] = [*self.named, *_properties(record)]
         if record.outcome is Outcome.SKIPPED and not options.strict:
             raise pytest.skip.Exception(record.message, _use_item_location=True)
         if not supports(record.outcome, record.mutant):
@@ -207,12 +215,12 @@ def evidence_digest(record: Record) -> str:
 
 
 def _properties(record: Record) -> Iterator[tuple[str, str]]:
-    yield "contract", record.contract
-    yield "test", record.test
     yield "role", record.role
     yield "model", record.model.name if record.model else ""
     yield "mutant", record.mutant or ""
     yield "outcome", record.outcome.value
+    # the first comparison that failed begins with what was compared: a stage of the engine, a file, a number
+    yield "stage", record.message.partition(": ")[0] if record.outcome is Outcome.FALSIFIED else ""
     yield "digest", evidence_digest(record)
 
 

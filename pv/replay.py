@@ -9,7 +9,7 @@ from pv.config import Config
 from pv.contract import Contract, read_contract
 from pv.errors import PvError
 from pv.evidence.folder import Evidence
-from pv.evidence.run import trial_name
+from pv.evidence.run import PLACE, trial_name
 from pv.outcome import OBSERVED
 from pv.statement import Record
 from pv.walk import contracts_below
@@ -29,6 +29,12 @@ class Replayed:
     message: str
     differences: tuple[str, ...]
     elsewhere: tuple[str, ...]
+
+
+def folder_of(path: Path) -> Path | None:
+    """The folder of evidence in which a file lies by its path, <contract>/<test>/<sha256>.json; None for any other."""
+    real = path.resolve()
+    return real.parents[2] if path.is_file() and PLACE.fullmatch("/".join(real.parts[-3:])) else None
 
 
 def chosen(evidence: Evidence, name: str) -> tuple[str, Record]:

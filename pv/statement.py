@@ -22,11 +22,10 @@ from pv.environment import NAME as VARIABLE
 from pv.errors import PvError
 from pv.evidence.machine import this_machine
 from pv.outcome import OBSERVED, Outcome, supports
-from pv.words import ROLES
+from pv.words import FOLDER_NAME, FOLDER_NAMES, ROLES
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -199,7 +198,7 @@ def statement_bytes(record: Record) -> bytes:
             raise PvError(
                 f"{name!r} cannot name a folder of evidence",
                 where=f"{record.contract}::{record.test}",
-                hint="use letters, digits, '.', '_' and '-', and start with a letter or digit",
+                hint=f"use {FOLDER_NAMES}",
             )
     return canonical(statement(record))
 

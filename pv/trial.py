@@ -49,6 +49,7 @@ from pv.trial_folder import temporary_folder
 if TYPE_CHECKING:
     import numpy as np
 
+__tracebackhide__ = True  # where a unit test of a falsifier fails, pytest shows its author's lines alone
 PEEKED = "the falsifier asked whether a defect is planted: it could be red for that alone"
 PEEKED_HINT = "run commands by trial.start, which plants it there; say by trial.require what no mutant may break"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from pv.bytecode import REWRITE, rewritten
 from pv.mentions import parsed, source
 
-REWRITER = "_pytest.assertion.rewrite"
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 KEEPING = {"dataclass", "final", "runtime_checkable", "total_ordering", "unique"}
@@ -36,7 +36,6 @@ class Written:
 
     owner   the class that holds it, '' for the module
     code    of a function, else None; value: of a literal
-    asserts whether pytest would rewrite the function
     """
 
     owner: str
@@ -44,7 +43,6 @@ class Written:
     line: int
     code: CodeType | None = None
     value: Any = None
-    asserts: bool = False
 
 
 _seen: dict[str, tuple[ModuleType, str, frozenset[str], list[tuple[Any, str, Any, CodeType | None]]]] = {}
@@ -68,7 +66,7 @@ def touched(closure: Mapping[Path, str]) -> tuple[str, str, Path, int] | None:
         if known and known[:3] == (module, digests[file], left_out) and _still(known[3]):
             continue
         held = []
-        for written in _written(file, digests[file]):
+        for written in _written(file, digests[file], _is_rewritten(module)):
             if written.name in left_out or (owner := _owner(module, written)) is None:
                 continue
             value = vars(owner).get(written.name)
@@ -106,8 +104,12 @@ def _agrees(module: ModuleType, value: Any, written: Written) -> bool:
         return value is sys.modules.get(f"{module.__name__}.{written.name}")
     if type(value) is not FunctionType or value.__globals__ is not vars(module):
         return False
-    loader = type(getattr(module.__spec__, "loader", None)).__module__
-    return (loader == REWRITER and written.asserts) or value.__code__ == written.code
+    return value.__code__ == written.code
+
+
+def _is_rewritten(module: ModuleType) -> bool:
+    """Whether pytest loaded it, and wrote into its asserts what tells their values."""
+    return type(getattr(module.__spec__, "loader", None)).__module__ == REWRITE
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -122,10 +124,11 @@ def _same(one: Any, other: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def _written(file: Path, sha256: str) -> tuple[Written, ...]:
-    tree = parsed(file.read_bytes(), file)
+def _written(file: Path, sha256: str, by_pytest: bool) -> tuple[Written, ...]:
+    data = file.read_bytes()
+    tree = parsed(data, file)
     codes: dict[tuple[str, int], CodeType] = {}
-    pending = [compile(tree, str(file), "exec", dont_inherit=True)]
+    pending = [rewritten(data, file) if by_pytest else compile(tree, str(file), "exec", dont_inherit=True)]
     while pending:
         code = pending.pop()
         codes[code.co_qualname, code.co_firstlineno] = code
@@ -144,8 +147,7 @@ def _names(
             code = codes.get((f"{owner}.{line.name}" if owner else line.name, line.lineno))
             once = bound[line.name] == 1 and line.name not in shared and not line.decorator_list
             if once and code is not None and not (owner and line.name in SPECIAL):
-                asserts = any(isinstance(node, ast.Assert) for node in ast.walk(line))
-                yield Written(owner, _mangled(line.name, owner), line.lineno, code=code, asserts=asserts)
+                yield Written(owner, _mangled(line.name, owner), line.lineno, code=code)
         elif isinstance(line, ast.ClassDef) and not owner and bound[line.name] == 1 and line.name not in shared:
             if {_last(decorator) for decorator in line.decorator_list} <= KEEPING:
                 yield from _names(line.body, line.name, codes, set())

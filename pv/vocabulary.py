@@ -225,14 +225,19 @@ VERIFICATION_SUMMARY = Record(
     },
     free={"proven": "", "tested": "", "status": "", "notes": "", "evidence": ""},
 )
-ACCEPTABLE = ("demotion", "tolerance", "mutant", "falsifier", "model", "test", "comparisons", "defect", "code")
+ACCEPTABLE = (
+    *("demotion", "tolerance", "mutant", "falsifier", "model", "test", "comparisons", "defect", "code", "retirement"),
+)
 """What a contract may lose for a reason that it gives: the words below `accepts` in its changelog."""
 CHANGELOG = ListOf(
     Record(
         {
             "version": Key(TEXT, "the version of the contract that it is about", required=True),
             "reason": Key(TEXT, "what changed, and why", required=True),
-            "accepts": Key(MapOf(ListOf(Choice(ACCEPTABLE))), "what is lost on purpose: by test, the kinds of loss"),
+            "accepts": Key(
+                MapOf(ListOf(Choice(ACCEPTABLE))),
+                "what is lost on purpose: by test (retirement: by contract), the kinds of loss",
+            ),
         }
     )
 )

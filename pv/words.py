@@ -1,8 +1,16 @@
-"""The words that contracts, evidence and verdicts share: the roles of falsifiers and the levels of tests."""
+"""The words that contracts, evidence and verdicts share: roles of falsifiers, levels of tests, names of folders."""
 
+import re
 from enum import StrEnum
 
 ROLES = ("algorithm", "live", "oracle")
+
+LIFE = ("RETIRED", "PROPOSED", "ACTIVE")
+"""What metadata.status may say of a document, the least first; where it says nothing, it is ACTIVE."""
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+"""What a contract and a test must be called, as a whole: their evidence lies in folders of their names."""
+FOLDER_NAMES = "letters, digits, '.', '_' and '-', 255 at most, and start with a letter or digit"
 
 
 class Level(StrEnum):

@@ -21,14 +21,17 @@ from pv.evidence.recording import keep
 from tests.cheating import ARM, MUTANTS, Repository, on_arm, pv_trial, said
 
 ROOT = Path(__file__).parents[1]
-CHECK, VERIFY = ("status", "--check"), ("evidence", "verify")
+CHECK, VERIFY, VALIDATE = ("status", "--check"), ("evidence", "verify"), ("validate",)
 GATE, FALSIFY, STRICT = ("gate", "--base", "BASE"), ("pytest",), ("pytest", "--falsify-strict")
+APART = ("pytest", "in a process of its own")
 COMMANDS = {
     CHECK: "pv status --check",
     VERIFY: "pv evidence verify",
+    VALIDATE: "pv validate",
     GATE: "pv gate",
     FALSIFY: "pytest --falsify",
     STRICT: "pytest --falsify",
+    APART: "pytest --falsify",
     ("promote",): "pv promote",
 }
 
@@ -58,9 +61,33 @@ def _(repo: Repository) -> None:
     repo.contract(("status: PARTIAL_ALGORITHM_LEVEL", "status: FUNCTIONAL"))
 
 
+@cheat(
+    "type a higher level in small letters, with blanks around it",
+    GATE,
+    r"FALSIFY-SUM-002 states functional, earned PART",
+)
+def _(repo: Repository) -> None:
+    repo.contract(("status: PARTIAL_ALGORITHM_LEVEL", 'status: " functional "'), version="2.0.0")
+
+
 @cheat("type higher counts into the summary", CHECK, r"its summary counts 2 tests of functional or above, 1 earned it")
 def _(repo: Repository) -> None:
     repo.contract(("  functional: 1", "  functional: 2"))
+
+
+@cheat("state a level for the whole document", VALIDATE, r"PV-STATUS-005: metadata.status is 'DISCHARGED', a level")
+def _(repo: Repository) -> None:
+    repo.contract(("metadata:\n", "metadata:\n  status: DISCHARGED\n"))
+
+
+@cheat("let the id of a test lead its evidence elsewhere", VALIDATE, r"PV-RUN-012: the id '\.\./other/T' cannot name a")
+def _(repo: Repository) -> None:
+    repo.contract(("id: FALSIFY-SUM-002", "id: ../other/T"))
+
+
+@cheat("leave tests out of what the summary counts", CHECK, r"its summary says falsification_tests: 1, pv counts 2")
+def _(repo: Repository) -> None:
+    repo.contract(("  falsification_tests: 2", "  falsification_tests: 1"))
 
 
 @cheat("change a prediction and keep the version", GATE, r"GATE-VERSION")
@@ -189,6 +216,11 @@ def _(repo: Repository) -> None:
         "metadata: {version: 1.0.0, kind: schema, description: Something else altogether., references: [RFC 1950]}\n"
         "equations: {adler: {formula: s = b * 65536 + a, domain: bytes}}\n",
     )
+
+
+@cheat("retire a contract that has become red, so that it may be deleted", GATE, r"GATE-RETIRED: sum-v1 is retired")
+def _(repo: Repository) -> None:
+    repo.contract(("metadata:\n", "metadata:\n  status: RETIRED\n"), version="2.0.0")
 
 
 @cheat("give a contract that has become red another name", GATE, r"GATE-LOST-TEST")
@@ -572,6 +604,19 @@ def _(repo: Repository) -> None:
     break_the_limit(repo)
     repo.write("test_first.py", "import helper\n\n\ndef test_it():\n    helper.LIMIT = '251'\n")
     repo.write("pytest.ini", "[pytest]\naddopts = test_first.py contracts\npythonpath = .\n")
+
+
+@cheat(
+    "let a conftest give a falsifier that asserts the code of another",
+    FALSIFY,
+    r"attacks\.order is not what attacks\.py:\d+ says",
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.change("attacks.py", ("def order(trial):\n", "def order(trial):\n    assert trial\n"))
+    easy = "def easy(trial):\n    trial.equal(subject.checksum(b'a' * 6), 80, 'checksum')\n\n\n"
+    swap = "def pytest_runtest_setup():\n    import attacks\n\n    attacks.order.__code__ = easy.__code__\n"
+    repo.write("conftest.py", easy + swap)
 
 
 @cheat("use a submodule that only another falsifier imports", FALSIFY, r"sub/mod\.py is used, and the digest of second")
@@ -1025,6 +1070,48 @@ def _(repo: Repository) -> None:
     repo.write("conftest.py", hook)
 
 
+LEAVING = {
+    "let a conftest end the process of a run that failed with os._exit(0)": (
+        "_exit",
+        "def pytest_unconfigure():\n    os._exit(0)\n",
+    ),
+    "let a conftest put a program that ends with 0 in the place of a run that failed": (
+        "execv",
+        "def pytest_unconfigure():\n    os.execl('/bin/true', 'true')\n",
+    ),
+    "let a callback of atexit end the process of a run that failed with os._exit(0)": (
+        "_exit",
+        "import atexit\n\natexit.register(lambda: os._exit(0))\n",
+    ),
+}
+for way, (called, hook) in LEAVING.items():
+
+    @cheat(way, APART, rf"FAILED: os\.{called} would have ended this run unseen; its exit code is 1")
+    def _(repo: Repository, hook: str = hook) -> None:
+        repo.change("helper.py", ("'251'", "'253'"))
+        repo.write("conftest.py", f"import os\n\n\n{hook}")
+
+
+@cheat(
+    "let an option in addopts keep the run from any trial",
+    FALSIFY,
+    r"--collect-only in addopts or PYTEST_ADDOPTS keeps --falsify from making any trial",
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.write("pytest.ini", "[pytest]\naddopts = --collect-only\n")
+
+
+@cheat(
+    "let an option keep a strict run from any trial",
+    STRICT,
+    r"--falsify-strict demands all trials, and --fixtures makes none",
+)
+def _(repo: Repository) -> None:
+    repo.change("helper.py", ("'251'", "'253'"))
+    repo.write("pytest.ini", "[pytest]\naddopts = --fixtures\n")
+
+
 @cheat("let a conftest make the trial that fails itself", STRICT, LEFT_OUT.format(r"never tried \(.*\)"))
 def _(repo: Repository) -> None:
     hook = "def pytest_runtest_protocol(item):\n    return True if item.name.endswith('tiny]') else None\n"
@@ -1161,8 +1248,9 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Reposito
 
 def caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     if cheat.command[0] == "pytest":
-        result = repo.record(*cheat.command[1:])
-        return int(result.ret), result.stdout.str()
+        apart = cheat.command == APART
+        result = repo.pytester.runpytest_subprocess("--falsify") if apart else repo.record(*cheat.command[1:])
+        return int(result.ret), result.stdout.str() + result.stderr.str()
     return said(capsys, *(repo.base if word == "BASE" else word for word in cheat.command))
 
 
@@ -1179,7 +1267,7 @@ def test_nothing_is_caught_where_nobody_cheats(repo: Repository, capsys: pytest.
 def test_cheating_is_caught(repo: Repository, cheat: Cheat, capsys: pytest.CaptureFixture[str]) -> None:
     cheat.do(repo)
     code, told = caught(repo, cheat, capsys)
-    assert code in ((1, 5) if cheat.command[0] == "pytest" else (1,)), told
+    assert code in ((1, 4, 5) if cheat.command[0] == "pytest" else (1,)), told
     assert re.search(cheat.says, told), told
 
 

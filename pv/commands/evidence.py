@@ -61,11 +61,13 @@ def _folder(chosen: str | None) -> Path:
 def verify(args: argparse.Namespace) -> int:
     from pv.config import find
     from pv.errors import PvError
-    from pv.evidence.folder import read
+    from pv.evidence.folder import read, require_evidence
 
     folder = _folder(args.folder)
     if not folder.is_dir() and not folder.is_symlink():
-        raise PvError("no such folder: nothing was verified", where=str(folder), hint="pytest --falsify --record")
+        what = "is no folder" if folder.exists() else "no such folder"
+        raise PvError(f"{what}: nothing was verified", where=str(folder), hint="pytest --falsify --record")
+    require_evidence(folder)
     found = read(folder, remember=False, trusted=() if args.folder else find(Path.cwd()).trusted_keys)
     print(_as_json(found)) if args.json else show(_as_text(found))
     if found.problems:

@@ -28,13 +28,15 @@ def _run(args: argparse.Namespace) -> int:
     from pv.evidence.folder import read
     from pv.evidence.run import trial_name
     from pv.excerpt import printable
-    from pv.replay import chosen, replay
+    from pv.project import Project
+    from pv.replay import chosen, folder_of, replay
 
     path = Path(args.evidence)
     config = find(Path.cwd())
     if path.exists() and not path.resolve().is_relative_to(config.root.resolve()):
-        config = find(path)  # of another project
-    evidence = read(config.evidence, remember=False)
+        other = find(path)
+        config = other if Project(other).marked else config  # of another project, or brought from elsewhere
+    evidence = read(folder_of(path) or config.evidence, remember=False)
     place, record = chosen(evidence, args.evidence)
     print(printable(f"{record.contract}::{trial_name(record)}: {record.outcome}, seed {record.seed}"), flush=True)
     done = replay(record, config, evidence, place)

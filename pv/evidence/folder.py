@@ -10,7 +10,7 @@ from pathlib import Path
 from pv.errors import PvError
 from pv.evidence.chain import Chain, chain, run_path
 from pv.evidence.index import Index, Stamps, open_index
-from pv.evidence.run import RUNS, Run, run_of
+from pv.evidence.run import PLACE, RUNS, Run, run_of
 from pv.evidence.shelf import (
     NO_STATEMENT,
     Fact,
@@ -142,6 +142,22 @@ def read(folder: Path, *, remember: bool = True, trusted: Sequence[Path] = ()) -
         notes=(*notes, *signed.notes),
         believed=signed.believed,
     )
+
+
+def require_evidence(folder: Path) -> None:
+    """PvError for a folder of something else: it holds files, and none of them is what evidence has. Nothing is read.
+
+    What holds anything of evidence is evidence, and what else lies in it is for `read` to name. A link is, too.
+    """
+    ignored: list[Problem] = []
+    inside = [entry.name for entry in _scanned(str(folder), ignored)]
+    if not inside or folder.is_symlink() or not {RUNS, SIGNATURES}.isdisjoint(inside):
+        return
+    homes = (f"{name}/{test.name}" for name in inside for test in _scanned(f"{folder}/{name}", ignored))
+    places = (f"{home}/{entry.name}" for home in homes for entry in _scanned(f"{folder}/{home}", ignored))
+    if not any(map(PLACE.fullmatch, places)):
+        what = f"is no folder of evidence: it holds neither {RUNS} nor a record, and nothing was read"
+        raise PvError(what, where=str(folder), hint=f"name the folder that {RUNS} lies in")
 
 
 def ahead(runs: Mapping[str, Run]) -> list[str]:

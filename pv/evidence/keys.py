@@ -96,6 +96,8 @@ def _leaked(path: Path) -> PvError:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.is_fifo() and not os.path.realpath(path).startswith("/proc/"):  # that of a shell: <(..)
+            raise PvError("the key cannot be read: a named pipe may have no end", where=str(path))
         with path.open("rb") as stream:
             data = stream.read(LONGEST + 1)
     except OSError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pv.errors import PvError
 from pv.evidence.chain import chain, run_path
-from pv.evidence.folder import Evidence, read
+from pv.evidence.folder import Evidence, read, require_evidence
 from pv.evidence.recording import complete_all, put
 from pv.evidence.signatures import SIGNATURES
 from pv.statement import make_folder, write_atomically
@@ -34,7 +34,7 @@ def merge(folder: Path, sources: Sequence[Path]) -> list[Merged]:
     found = []
     for source in sources:
         if not source.is_dir():
-            raise PvError("no such folder", where=str(source))
+            raise PvError("is no folder" if source.exists() else "no such folder", where=str(source))
         if source.resolve() == folder.resolve():
             raise PvError("is the folder that is merged into", where=str(source))
         found.append(verified(source))
@@ -53,7 +53,11 @@ def merge(folder: Path, sources: Sequence[Path]) -> list[Merged]:
 
 
 def verified(folder: Path) -> Evidence:
-    """The evidence of a folder. BrokenEvidenceError, naming the first broken link, where it does not verify."""
+    """The evidence of a folder. BrokenEvidenceError, naming the first broken link, where it does not verify.
+
+    PvError for a folder of something else.
+    """
+    require_evidence(folder)
     evidence = read(folder, remember=False)
     if evidence.problems:
         first = evidence.problems[0]

@@ -23,12 +23,13 @@ from pv.errors import PvError
 from pv.evidence.machine import Machine
 from pv.outcome import supports
 from pv.statement import HEX, PREDICATE_TYPE, STATEMENT_TYPE, Record, schema_validator, suffix
+from pv.words import FOLDER_NAME
 
 RELEASE_TYPE = "urn:pv-contracts:release:1"
 RUNS = "_runs"
 """The folder of run statements; no contract can have this name."""
 TIME = re.compile(r"\d{4}-(0\d|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ")
-PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*/([0-9a-f]{64})\.json")
+PLACE = re.compile(rf"{FOLDER_NAME.pattern}/{FOLDER_NAME.pattern}/([0-9a-f]{{64}})\.json")
 """<contract>/<test>/<sha256>.json: where a record lies below the evidence folder."""
 
 

@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from pv.contract import TARGET, Contract, Entry, FalsificationTest, not_applicable
 from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
 from pv.floor import METRICS
-from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, mismatches, named, nearest, records
+from pv.places import STDIN
+from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, described, mismatches, named, nearest, records
 from pv.vocabulary import CONTRACT
-from pv.words import ROLES, Level, level_named
-from pv.yaml_loader import Document
+from pv.words import FOLDER_NAME, FOLDER_NAMES, LIFE, ROLES, Level, level_named
+from pv.yaml_loader import Document, Position
 
 
 @functools.lru_cache(maxsize=1)  # asked by one rule after the other, about one document
@@ -201,6 +202,17 @@ def repeated_names(contract: Contract) -> Iterator[Hit]:
                 seen.add(name)
 
 
+@rule("PV-RUN-012", ERROR, "a test that runs, and its contract, are called what a folder of evidence can be called")
+def folder_names(contract: Contract) -> Iterator[Hit]:
+    if contract.ours and contract.path.name != STDIN and not FOLDER_NAME.fullmatch(contract.stem):
+        what = f"{contract.stem!r}, the name of the file, cannot name a folder of evidence"
+        yield Hit(Position(1, 1), what, f"rename the file: use {FOLDER_NAMES}")
+    for test in contract.tests:
+        if test.ours and test.id and not FOLDER_NAME.fullmatch(test.id):
+            what = f"the id {test.id!r} cannot name a folder of evidence"
+            yield Hit(test.entry.at("id"), what, f"use {FOLDER_NAMES}")
+
+
 @rule("PV-STATUS-001", ERROR, "the status of a test is a level")
 def status(contract: Contract) -> Iterator[Hit]:
     wrong = [test for test in contract.tests if test.status is not None and level_named(test.status) is None]
@@ -219,6 +231,21 @@ def typed_level(contract: Contract) -> Iterator[Hit]:
         if level is not None and level.worth > Level.UNTESTED.worth and not test.falsifiers:
             what = f"{test.id or 'a falsification test'} states {level.value}, and nothing runs it: it earned UNTESTED"
             yield Hit(test.entry.at("status"), what, "name falsifiers: a level is computed, nobody types it")
+
+
+@rule("PV-STATUS-005", ERROR, "the status of the document is PROPOSED, ACTIVE or RETIRED")
+def life(contract: Contract) -> Iterator[Hit]:
+    metadata = contract.root.entry("metadata")
+    value = metadata.raw.get("status") if metadata else None
+    if metadata is None or value in (None, ""):
+        return
+    word = metadata.text("status").strip().upper()
+    level = level_named(word)
+    if word not in LIFE and (level or contract.ours):  # other words of another tool may be right there
+        said = described(value) if isinstance(value, list | dict) else repr(metadata.text("status"))
+        what = f"metadata.status is {said}, {'a level: a document has none' if level else 'which nobody reads'}"
+        hint = "tests have levels, which are computed; write PROPOSED, ACTIVE or RETIRED, or nothing"
+        yield Hit(metadata.at("status"), what, hint if level else nearest(word, LIFE), not contract.ours)
 
 
 @rule("PV-TOL-001", ERROR, "a tolerance says why it is what it is")

@@ -27,6 +27,7 @@ from engine.trace_folder import read_manifest
 from engine.variants import KV_CACHES, available, chosen
 from engine.warmup import compile_kernels
 from tests.engine.commands import test_bench as bench
+from tests.engine.commands import test_bisect as bisect
 from tests.engine.commands import test_determinism as determinism
 from tests.engine.commands import test_floor as floor
 from tests.engine.commands import test_oracle as oracle
@@ -699,6 +700,14 @@ COVERED = {
     ("bench", "--kv-cache"): bench.test_kv_cache_is_measured_and_named,
     ("bench", "--json"): bench.test_every_measure_is_reported_with_its_spread,
     ("bench", "--vs-llama-cpp"): bench.test_llama_cpp_stands_beside,
+    ("bisect", "SUBJECT"): bisect.test_subject_alone_is_the_fast_path_against_the_reference,
+    ("bisect", "ORACLE"): bisect.test_oracle_names_the_other_side,
+    ("bisect", "--prompt"): bisect.test_prompt_is_what_runs,
+    ("bisect", "--threads"): bisect.test_threads_variant_and_kv_cache_are_those_of_the_fast_path,
+    ("bisect", "--variant"): bisect.test_threads_variant_and_kv_cache_are_those_of_the_fast_path,
+    ("bisect", "--kv-cache"): bisect.test_threads_variant_and_kv_cache_are_those_of_the_fast_path,
+    ("bisect", "--json"): bisect.test_subject_alone_is_the_fast_path_against_the_reference,
+    ("bisect", "--report"): bisect.test_report_is_a_page_written_in_one_step,
     ("determinism", "MODEL"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--tokens"): determinism.test_model_and_prompt_are_what_is_run,
     ("determinism", "--prompt"): determinism.test_model_and_prompt_are_what_is_run,

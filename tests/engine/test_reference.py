@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.reference import ReferencePath, matmul, rmsnorm, silu, softmax
+from engine.reference import ReferencePath, matmul, mix, rmsnorm, silu, softmax
 from engine.stages import NAMES, ORDER, WHOLE
 from falsifiers.subject import shapes as expected_shapes
 from falsifiers.synthetic import random_model
@@ -144,6 +144,18 @@ def test_rotary_factors_of_the_model_are_used(model):
 def test_softmax_gives_no_weight_to_what_is_masked():
     weights = softmax(np.array([[1.0, 2.0, -np.inf], [1000.0, -1000.0, 0.0]]))
     assert np.allclose(weights, [[1 / (1 + math.e), math.e / (1 + math.e), 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_weighs_nothing_adds_nothing_even_if_it_is_not_finite(bad):
+    weights = np.array([[[0.25, 0.75, 0.0]], [[0.25, 0.25, 0.5]]])
+    values = np.array([[[1.0, 2.0]], [[3.0, 4.0]], [[bad, 5.0]]])
+    mixed = mix(weights, values)
+    assert np.array_equal(mixed[0, 0], [2.5, 3.5])
+    assert not np.isfinite(mixed[1, 0, 0])
+    assert mixed[1, 0, 1] == 0.25 * 2 + 0.25 * 4 + 0.5 * 5
+    spread = np.full((1, 1, 3), np.nan)
+    assert np.isnan(mix(spread, values)).all()
 
 
 def test_silu_does_not_overflow():

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import pytest
 
@@ -57,6 +58,40 @@ def test_nothing_verified_is_not_green(recorded, capsys):
     code, out, err = pv(capsys, "verify", "empty")
     assert (code, err) == (2, "pv: nothing was verified: empty holds no run\n")
     assert out.endswith("the chain is empty\n")
+
+
+def test_a_folder_of_something_else_is_one_error_and_nothing_of_it_is_read(recorded, capsys, monkeypatch):
+    other = recorded.path / "other"
+    (other / "sum" / "FALSIFY-SUM-001").mkdir(parents=True)
+    for name in ("README.md", "sum/x.json", "sum/FALSIFY-SUM-001/x.json"):
+        (other / name).write_text("{}")
+    (other / "sum" / "pipe").symlink_to("nowhere")
+    what = (
+        "is no folder of evidence: it holds neither _runs nor a record, and nothing was read\n  hint: name the folder"
+    )
+    told = f"pv: other: {what} that _runs lies in\n"
+    before = files(recorded.path / "evidence")
+    monkeypatch.setattr("pv.evidence.shelf.fill", lambda *_: pytest.fail("a file was read"))
+    for arguments in (["verify", "other"], ["verify", "other", "--json"], ["merge", "other"]):
+        assert pv(capsys, *arguments) == (2, "", told)
+    assert pv(capsys, "merge", "evidence", "--into", "other") == (2, "", told)
+    assert files(recorded.path / "evidence") == before
+    code, out, err = pv(capsys, "verify", "pytest.ini")
+    assert (code, out, err[:50]) == (2, "", "pv: pytest.ini: is no folder: nothing was verified")
+
+
+@pytest.mark.parametrize("left", ["_runs", "sum", "_signatures"])
+def test_foreign_files_in_a_folder_that_holds_anything_of_evidence_are_named(recorded, capsys, left):
+    folder = recorded.path / "evidence"
+    (folder / "_signatures").mkdir()
+    for name in ("_runs", "sum", "_signatures"):
+        if name != left:
+            shutil.rmtree(folder / name)
+    (folder / "README.md").write_text("a note")
+    code, out, _ = pv(capsys, "verify")
+    assert code == 1
+    assert f"{folder}/README.md: is no statement" in out
+    assert pv(capsys, "merge", "evidence", "--into", "new")[0] == 1
 
 
 def test_merged_evidence_names_what_came_and_verifies(recorded, capsys):

@@ -356,6 +356,33 @@ def test_a_summary_above_what_was_earned_is_an_overclaim(repository):
         assert judged(repository, code)[0] == [("GATE-OVERCLAIM", "checksum-v1", "")] * code
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("total_obligations: 2", "total_obligations: 1"),
+        ("total_obligations: 3", "total_obligations: 2, l2_property_tested: 2"),
+        ("total_obligations: 2, falsification_tests: 2", "total_obligations: 2, falsification_tests: 1"),
+        ("total_obligations: 2, bound: 1", "total_obligations: 2, bound: 2"),
+        ("total_obligations: 2, bound: 0", "total_obligations: 2, discharged: -5, functional: 6"),
+    ],
+)
+def test_a_summary_that_flatters_by_another_count_is_an_overclaim(repository, right, wrong):
+    text = (repository / PLACE).read_text().replace("1.2.3", "2.0.0") + "verification_summary:\n  "
+    for typed, code in ((right, ACCEPT), (wrong, REJECT)):
+        write(repository, {PLACE: text + "\n  ".join(typed.split(", ")) + "\n"})
+        assert judged(repository, code)[0] == [("GATE-OVERCLAIM", "checksum-v1", "")] * code
+    assert main(["status", "--check"]) == REJECT
+    assert main(["promote", "--write"]) == ACCEPT
+    assert main(["status", "--check"]) == ACCEPT
+
+
+def test_of_a_contract_that_nothing_runs_only_levels_are_counted(repository):
+    summary = "verification_summary: {total_obligations: 1, l2_property_tested: 9, discharged: 0}\n"
+    edit(repository, place=OTHER)
+    write(repository, {OTHER: (repository / OTHER).read_text() + summary})
+    assert judged(repository, ACCEPT) == ([], [])
+
+
 def test_a_broken_promise_is_rejected_whatever_the_contract_states_and_accepts(repository):
     edit(repository, ("status: FUNCTIONAL", "status: FALSIFIED"), changelog=entry("demotion"))
     record(repository)
@@ -428,6 +455,43 @@ def test_a_contract_that_is_gone_is_lost_unless_it_was_retired(repository):
     run(repository, "branch", "-f", "main", "work")
     (repository / OTHER).unlink()
     assert judged(repository, ACCEPT) == ([], [])
+
+
+def retired(folder, **how):
+    edit(folder, ("metadata:\n", "metadata:\n  status: Retired\n"), **how)
+
+
+def test_a_contract_with_levels_is_retired_for_a_reason_and_may_go_after_that(repository):
+    found = ("GATE-RETIRED", "checksum-v1", "")
+    retired(repository)
+    assert judged(repository) == ([found], [])
+    (told,) = gate("main", repository).findings
+    assert told.message == "checksum-v1 is retired, and 1 of its 2 tests had a level: T-1 DISCHARGED"
+    assert (told.path, told.line) == (PLACE, 2)
+    assert told.hint.endswith("a reason, and accepts: {checksum-v1: [retirement]}")
+    text = (repository / PLACE).read_text()
+    for name, kind in (("T-1", "retirement"), ("checksum-v1", "demotion"), ("other-v1", "retirement")):
+        write(repository, {PLACE: text + "changelog:\n" + entry(kind, name=name)})
+        assert judged(repository) == ([found], [])
+    write(repository, {PLACE: text + "changelog:\n" + entry("retirement", name="checksum-v1", reason=" ")})
+    assert "gives no reason" in gate("main", repository).findings[0].message
+    write(repository, {PLACE: text + "changelog:\n" + entry("retirement", name="checksum-v1")})
+    assert judged(repository, ACCEPT) == ([], [found])
+    commit(repository)
+    run(repository, "branch", "-f", "main", "work")
+    assert judged(repository, ACCEPT) == ([], [])
+    (repository / PLACE).unlink()
+    assert judged(repository, ACCEPT) == ([], [])
+
+
+def test_what_a_retired_contract_stated_counts_where_its_evidence_is_stale(repository):
+    run(repository, "checkout", "-q", "main")
+    write(repository, {"checks/sums.py": CODE + "# changed\n"})
+    commit(repository)
+    run(repository, "checkout", "-q", "-B", "work")
+    retired(repository)
+    found = [(one.id, one.message) for one in gate("main", repository).findings if one.id == "GATE-RETIRED"]
+    assert found == [("GATE-RETIRED", "checksum-v1 is retired, and 1 of its 2 tests had a level: T-1 FUNCTIONAL")]
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,19 @@ def test_a_contract_with_errors_is_a_collection_error_with_its_line(
     result.stdout.no_fnmatch_line("*pytest_items.py*")
 
 
+@pytest.mark.parametrize("id", ["../../../pwned/T", "T" * 256])
+def test_an_id_that_leads_out_of_the_folder_of_evidence_is_refused_and_nothing_is_written(
+    stranger: Stranger, id: str
+) -> None:
+    stranger.change("contracts/sum.yaml", "FALSIFY-SUM-001", id)
+    before = {*stranger.path.parent.rglob("*")}
+    result = stranger.run("--falsify", "--record")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["contracts/sum.yaml:14:3: PV-RUN-012: the id * cannot name a folder of evidence"])
+    new = {path.name for path in {*stranger.path.parent.rglob("*")} - before if path.is_file()}
+    assert {name for name in new if not name.endswith(".pyc")} == set()
+
+
 def test_two_contracts_of_one_name_are_a_collection_error(stranger: Stranger) -> None:
     (stranger.path / "contracts" / "deep").mkdir()
     stranger.write("contracts/deep/sum.yaml", CONTRACT)
@@ -404,12 +417,45 @@ def test_junitxml_carries_what_was_tried(stranger: Stranger) -> None:
         assert properties == {
             "contract": "sum",
             "test": "FALSIFY-SUM-001",
+            "level": "UNTESTED",
             "role": "algorithm",
             "model": "",
             "mutant": "no_modulus",
             "outcome": "FALSIFIED",
+            "stage": "checksum",
         }
         assert f"sum/FALSIFY-SUM-001/{digest}.json" in stranger.evidence()
+
+
+def properties(stranger: Stranger, name: str) -> dict[str | None, str | None]:
+    cases = ElementTree.parse(stranger.path / "out.xml").iter("testcase")
+    (case,) = [case for case in cases if case.get("name") == f"FALSIFY-SUM-001[{name}]"]
+    return {tag.get("name"): tag.get("value") for tag in case.iter("property")}
+
+
+def test_junitxml_tells_the_stated_level_and_where_the_first_comparison_failed(stranger: Stranger) -> None:
+    stranger.change("contracts/sum.yaml", "status: UNTESTED", "status: partial")
+    stranger.change("subject.py", "MODULUS = 251", "MODULUS = 253")
+    stranger.run("--falsify", "--junitxml=out.xml")
+    broken = properties(stranger, "algorithm")
+    assert (broken["level"], broken["stage"]) == ("PARTIAL_ALGORITHM_LEVEL", "checksum of 251")
+    assert properties(stranger, "algorithm!no_modulus")["stage"] == "checksum"
+    stranger.change("subject.py", "MODULUS = 253", "MODULUS = 251")
+    stranger.run("--falsify", "--junitxml=out.xml")
+    held = properties(stranger, "algorithm")
+    assert (held["outcome"], held["stage"]) == ("SURVIVED", "")
+
+
+def test_a_case_that_came_to_no_trial_has_its_contract_test_and_level(stranger: Stranger) -> None:
+    named = {"contract": "sum", "test": "FALSIFY-SUM-001", "level": "UNTESTED"}
+    skipping = "def pytest_collection_modifyitems(items):\n for item in items: item.add_marker('skip')\n"
+    stranger.write("conftest.py", skipping)
+    stranger.run("--falsify", "--junitxml=out.xml")
+    assert properties(stranger, "algorithm") == named
+    stranger.write("conftest.py", "")
+    stranger.change("contracts/sum.yaml", "attacks:below_modulus", "nowhere:below_modulus")
+    stranger.run("--falsify", "--junitxml=out.xml")
+    assert properties(stranger, "binding") == named
 
 
 def test_a_mutant_counts_as_killed_only_beside_a_promise_that_did_not_fail(stranger: Stranger) -> None:

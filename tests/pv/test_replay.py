@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sys
 
 import pytest
@@ -46,6 +47,20 @@ def test_a_trial_that_is_made_again_is_reproduced(recorded, capsys, trial):
     assert last.startswith("reproduced: ")
     assert replay(capsys, os.path.basename(place)[:12])[0] == 0
     assert "NUMBA_CACHE_DIR" not in os.environ
+
+
+@pytest.mark.parametrize("elsewhere", ["matrix", "../matrix"])
+def test_a_record_in_a_folder_that_was_brought_from_elsewhere_is_of_this_project(recorded, capsys, elsewhere):
+    place = record(recorded, "algorithm")
+    folder = recorded.path / elsewhere
+    (recorded.path / "evidence").rename(folder)
+    code, out, err = replay(capsys, place.replace("evidence", elsewhere, 1))
+    assert (code, out.splitlines()[-1][:11], err) == (0, "reproduced:", "")
+    code, _, err = replay(capsys, str(next((folder / "_runs").iterdir())))
+    assert (code, "no record is called" in err) == (2, True)
+    shutil.rmtree(folder / "_runs")
+    code, _, err = replay(capsys, place.replace("evidence", elsewhere, 1))
+    assert (code, "is a record that no run lists" in err) == (2, True)
 
 
 def test_an_observation_that_comes_out_differently_is_not_reproduced(recorded, capsys, monkeypatch):

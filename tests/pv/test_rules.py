@@ -224,3 +224,53 @@ def test_values_of_every_wrong_type_at_every_known_key_raise_nothing():
                 parent = parent[step]
             parent[place[-1]] = wrong
             check(make_contract(Path("x.yaml"), copy))
+
+
+NAMED = "falsification_tests: [{{id: {}, rule: r, prediction: p, if_fails: f, {}}}]"
+BOUND = "falsifiers: {algorithm: 'a:b'}, mutants: [m]"
+
+
+@pytest.mark.parametrize(
+    ("id", "right"),
+    [("FALSIFY-X-001", True), ("7", True), ("x" * 255, True), ("x" * 256, False), ("../../../pwned/T", False),
+     ("T/1", False), (".T", False), ("'T 1'", False), ("_runs", False), ("T+1", False), ("T\u00e4", False)],
+)  # fmt: skip
+def test_an_id_that_cannot_name_a_folder_of_evidence_is_an_error_in_a_test_that_runs_alone(id, right):
+    told = (2, "PV-RUN-012", f"the id {id.strip(chr(39))!r} cannot name a folder of evidence")
+    assert [at for at in findings(NAMED.format(id, BOUND)) if at[1] == "PV-RUN-012"] == ([] if right else [told])
+    assert [at for at in findings(NAMED.format(id, "test: t")) if at[1] == "PV-RUN-012"] == []
+
+
+@pytest.mark.parametrize(("path", "right"), [("x.yaml", True), ("a/b/x.y-1.yaml", True), ("x y.yaml", False),
+                                             ("_runs.yaml", False), ("<stdin>", True)])  # fmt: skip
+def test_a_file_name_that_cannot_name_a_folder_of_evidence_is_an_error_where_a_test_runs(path, right):
+    for keys, wanted in ((BOUND, not right), ("test: t", False)):
+        contract = make_contract(Path(path), parse(HEAD + NAMED.format("T-1", keys), path))
+        told = [(at.line, at.column, at.hint[:16]) for at in check(contract) if at.rule == "PV-RUN-012"]
+        assert told == ([(1, 1, "rename the file:")] if wanted else [])
+
+
+@pytest.mark.parametrize(
+    ("written", "what", "hint"),
+    [
+        ("ACTIVE", "", ""),
+        ("' retired '", "", ""),
+        ("~", "", ""),
+        ("''", "", ""),
+        ("DISCHARGED", "'DISCHARGED', a level: a document has none", "tests have levels, which are computed; write "),
+        ("' partial'", "' partial', a level: a document has none", "tests have levels, which are computed; write "),
+        ("ACTIV", "'ACTIV', which nobody reads", "did you mean 'ACTIVE'?"),
+        ("draft", "'draft', which nobody reads", "known: RETIRED, PROPOSED, ACTIVE"),
+        ("7", "'7', which nobody reads", "known: RETIRED, PROPOSED, ACTIVE"),
+        ("[ACTIVE]", "a list, which nobody reads", "known: RETIRED, PROPOSED, ACTIVE"),
+    ],
+)
+def test_the_status_of_a_document_is_a_word_of_its_life_and_in_a_foreign_one_no_level(written, what, hint):
+    head = HEAD.replace("}", f", status: {written}}}")
+    for keys, severity, wanted in ((BOUND, ERROR, what), ("test: t", WARNING, what if "a level" in what else "")):
+        contract = make_contract(Path("x.yaml"), parse(head + NAMED.format("T-1", keys), "x.yaml"))
+        told = [at for at in check(contract) if at.rule == "PV-STATUS-005"]
+        assert [(at.line, at.severity, at.message) for at in told] == (
+            [(1, severity, f"metadata.status is {what}")] if wanted else []
+        )
+        assert all(at.hint.startswith(hint) for at in told)

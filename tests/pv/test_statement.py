@@ -14,7 +14,7 @@ from pv.environment import NAME as VARIABLE
 from pv.errors import PvError
 from pv.outcome import OBSERVED, Outcome
 from pv.statement import ModelSubject, OracleSubject, Record, environment, record_of, statement, statement_bytes, suffix
-from pv.words import ROLES
+from pv.words import FOLDER_NAME, ROLES
 
 BASE = Record(
     contract="byte-format-v1",
@@ -34,7 +34,7 @@ BASE = Record(
 )
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
-NAMES = st.from_regex(module.FOLDER_NAME, fullmatch=True)
+NAMES = st.from_regex(FOLDER_NAME, fullmatch=True)
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
 RECORDS = st.builds(
     Record,
@@ -151,7 +151,7 @@ def test_non_finite_observations_are_kept_as_texts():
     assert record.observations == {"worst": "NaN", "most": "Infinity"}
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "a b", "_runs"])
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "", "a b", "_runs", "a\n", "a" * 256])
 def test_a_name_that_is_no_folder_is_refused(name):
     with pytest.raises(PvError, match=r"cannot name a folder of evidence\n  hint: use letters"):
         statement_bytes(replace(BASE, test=name))

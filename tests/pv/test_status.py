@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 from pv import promote
 from pv.binding import bind
 from pv.cli import main
+from pv.contract import read_contract
 from pv.errors import PvError
 from pv.outcome import Outcome
 from pv.status import contract_files, exit_code, project_of, survey, totals
@@ -48,6 +50,23 @@ def test_a_contract_may_state_what_was_earned_or_less(tmp_path, status, over):
     assert found.rows[0].overclaimed is over
     assert exit_code(found, check=True) == int(over)
     assert exit_code(found, check=False) == 0
+
+
+@pytest.mark.parametrize("written", ['"DISCHARGED "', '" discharged"', '"DISCHARGED\\n"', '"\\tDischarged\\u00a0"'])
+def test_blanks_and_case_make_no_other_level_in_any_command(tmp_path, monkeypatch, capsys, written):
+    proven(tmp_path, written, only=lambda plan: plan.role != "oracle")
+    monkeypatch.chdir(tmp_path)
+    word = re.search(r"discharged", written, re.IGNORECASE)[0]
+    assert main(["status", "--check"]) == 1
+    assert f"T-1 states {word}, earned FUNCTIONAL\n" in capsys.readouterr().out
+    main(["status", "--json"])
+    row = json.loads(capsys.readouterr().out)["tests"][0]
+    assert (row["stated"], row["overclaimed"]) == (word, True)
+    main(["ledger"])
+    assert f"FUNCTIONAL, states {word}  " in capsys.readouterr().out
+    assert main(["promote", "--write"]) == 0
+    assert "T-1: DISCHARGED -> FUNCTIONAL\n" in capsys.readouterr().out
+    assert read_contract(tmp_path / PLACE).tests[0].status == "FUNCTIONAL"
 
 
 def test_untested_is_more_than_falsified(tmp_path):
@@ -278,6 +297,10 @@ def test_a_check_of_tests_without_evidence_of_today_declines(tmp_path, monkeypat
     capsys.readouterr()
     assert main(["status", "--check"]) == 2
     told = "pv: nothing was measured: no test has evidence of today; `pytest --falsify --record` makes it\n"
+    assert capsys.readouterr().err == told
+    config.evidence.rename(tmp_path / "elsewhere")
+    assert main(["status", "--check"]) == 2
+    told = "pv: there is no evidence: no folder evidence; `pytest --falsify --record` makes it\n"
     assert capsys.readouterr().err == told
 
 

@@ -386,3 +386,31 @@ def test_an_output_that_is_to_be_kept_lies_in_the_folder_under_its_digest(tmp_pa
     kept = {file.name: file.read_bytes() for file in (tmp_path / "kept").iterdir()}
     assert kept[trial.outputs["array"]] == b"<i2[3]" + array.tobytes()
     assert kept == {hashlib.sha256(data).hexdigest(): data for data in (b"abc", b"text", b"<i2[3]" + array.tobytes())}
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("trial.equal(2, 3, 'sum')", "pv.trial.Falsified: sum: got 2, want 3"),
+        ("trial.close(1.0, 2.0, 0.5, 'sum')", "pv.trial.Falsified: sum: *"),
+        ("trial.check(1, 'no bool')", "TypeError: check() takes a bool, not int: *"),
+        ("trial.observe('it', object())", "TypeError: observation 'it' is object: *"),
+    ],
+)
+def test_where_a_unit_test_of_a_falsifier_fails_pytest_shows_its_authors_lines_alone(pytester, line, error):
+    pytester.makepyfile(
+        test_it=f"""
+        from pv.trial import Trial
+
+        def falsifier(trial):
+            {line}
+
+        def test_it():
+            falsifier(Trial(seed=0))
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:randomly")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([">*falsifier(Trial(seed=0))", f"> *{line}", f"E *{error}"])
+    told = result.stdout.str()
+    assert [name for name in ("trial.py", "comparing.py", "observation.py") if f"pv/{name}:" in told] == []

@@ -227,7 +227,10 @@ def test_a_star_import_may_replace_what_stands_before_it(load: Load) -> None:
     assert touched(closure) is not None
 
 
-def test_functions_in_which_pytest_rewrites_asserts_are_left_out_alone(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("hook", ["true", "false"])
+def test_functions_in_which_pytest_rewrites_asserts_are_compared_with_what_it_makes_of_them(
+    hook: str, pytester: pytest.Pytester
+) -> None:
     pytester.makepyfile(
         test_it="""
         import sys
@@ -243,16 +246,21 @@ def test_functions_in_which_pytest_rewrites_asserts_are_left_out_alone(pytester:
         def asserting():
             assert LIMIT
 
+        def asserting_less():
+            assert True
+
         def test_it():
             closure = {Path(__file__): __name__}
             assert touched(closure) is None
-            for name, value in (("plain", another), ("LIMIT", None), ("asserting", None)):
+            swapped = ("plain", another), ("LIMIT", None), ("asserting", None), ("asserting", asserting_less)
+            for name, value in swapped:
                 before, globals()[name] = globals()[name], value
                 assert touched(closure)[1] == name
                 globals()[name] = before
         """
     )
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+    options = ("-p", "no:cacheprovider", "-o", f"enable_assertion_pass_hook={hook}")
+    pytester.runpytest_inprocess(*options).assert_outcomes(passed=1)
 
 
 def test_a_changed_module_makes_the_trial_errored(try_: Try, project: Path) -> None:

@@ -102,7 +102,8 @@ def test_what_is_no_statement_is_a_problem_and_hides_no_record(tmp_path):
     (tmp_path / "README.md").write_text("")
     (path.parent / "link.json").symlink_to(path)
     (tmp_path / "loop").symlink_to(tmp_path)
-    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "_runs", path.parent):
+        os.mkfifo(place / "pipe.json")  # to open one waits for ever
     (path.parent / "deeper").mkdir()
     (path.parent / "deeper" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "_runs" / "notes.txt").write_text("")
@@ -112,10 +113,12 @@ def test_what_is_no_statement_is_a_problem_and_hides_no_record(tmp_path):
     assert [(problem.path.removeprefix(f"{tmp_path}/"), problem.why) for problem in problems] == [
         ("README.md", no_statement),
         ("_runs/notes.txt", no_statement),
+        ("_runs/pipe.json", "is no regular file"),
         (f"byte-format-v1/FALSIFY-BF-001/deeper/{path.name}", no_statement),
         ("byte-format-v1/FALSIFY-BF-001/link.json", "is a symbolic link"),
+        ("byte-format-v1/FALSIFY-BF-001/pipe.json", "is no regular file"),
         ("loop", "is a symbolic link"),
-        ("pipe", "is no regular file"),
+        ("pipe.json", "is no regular file"),
     ]
 
 

@@ -95,6 +95,9 @@ def test_a_missing_key_is_an_error(tmp_path):
         "ci.pub: the key cannot be read: No such file or directory"
     )
     assert refusal(public_keys, [tmp_path]).endswith(": the key cannot be read: Is a directory")
+    os.mkfifo(tmp_path / "pipe")
+    for call, arguments in ((public_keys, ([tmp_path / "pipe"],)), (signer_of, (f"{tmp_path}/pipe", None))):
+        assert refusal(call, *arguments).endswith("pipe: the key cannot be read: a named pipe may have no end")
 
 
 def test_one_key_in_two_files_is_an_error(tmp_path):

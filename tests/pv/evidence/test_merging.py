@@ -69,9 +69,12 @@ def test_nothing_is_taken_from_any_source_if_one_does_not_verify(tmp_path):
 
 def test_nothing_is_merged_into_what_does_not_verify(tmp_path):
     keep(tmp_path / "good", [BASE])
-    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "_runs").mkdir(parents=True)
     (tmp_path / "here" / "stray").write_text("")
     with pytest.raises(BrokenEvidenceError, match=r"here/stray: is no statement"):
+        merge(tmp_path / "here", [tmp_path / "good"])
+    (tmp_path / "here" / "_runs").rmdir()
+    with pytest.raises(PvError, match=r"here: is no folder of evidence"):
         merge(tmp_path / "here", [tmp_path / "good"])
     assert files(tmp_path / "here") == {"stray": b""}
 

@@ -1,0 +1,295 @@
+"""What benchmarks.localise tries: models, prompts, planted faults, clean pairs; and what it says of each.
+
+    python -m benchmarks.localise_cases [MODEL ..]
+
+prints what is said of the clean pairs of one variant of the kernels ($APR_VARIANT), as JSON lines: one process has one
+variant, so the others are tried in processes of their own.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import bisect_run
+from engine.bisect import Row
+from engine.bisect_floor import Evaluations, Floor
+from engine.bisect_sides import F32, OracleSide, PathSide, Pieces, Side, Spec, Stages
+from engine.model import Model
+from engine.opening import open_model
+from engine.oracles import open_oracle
+from engine.registry import locate
+from falsifiers.fault import Fault, Place
+from falsifiers.faults import FAULTS
+from falsifiers.odd_model import odd_model
+from falsifiers.synthetic import random_model
+from pv.trial import patched
+
+INSTALLED = ("tiny-qwen2", "smollm2-135m")
+RANDOM = ("odd-qwen2", "random-qwen2", "random-llama")
+MODELS = (*INSTALLED, *RANDOM)
+LENGTH = 22
+"""Tokens of a prompt of a random model: past position 16, and one of them decoded alone."""
+LIMITS = (0.999, 0.99)
+"""Below these cosines the practised method blames a stage."""
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog, and the dog sleeps on in the sun as if nothing had happened.",
+    "What is the difference between a list and a tuple in Python, and when should a programmer use which of them?",
+    "In 1969 the first men walked on the moon; they brought back 21 kg of rock and left some mirrors for lasers.",
+    "def fibonacci(n):\n    a, b = 0, 1\n    for _ in range(n):\n        a, b = b, a + b\n    return a\n\nprint(9)",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was said of one case.
+
+    fault      the name of what was planted; "" of a clean pair
+    pair       both sides
+    wanted     the places that are wrong, the first first
+    verdict    of `apr bisect`, its defects and its findings beside
+    practised  for each of LIMITS, the first stage whose cumulative cosine is below it
+    """
+
+    model: str
+    fault: str
+    pair: str
+    wanted: list[Place]
+    verdict: str
+    named: list[Place]
+    findings: list[str] = field(default_factory=list)
+    practised: dict[str, Place | None] = field(default_factory=dict)
+
+    @property
+    def detected(self) -> bool:
+        return self.verdict == "DIVERGES"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the first that is named is the first that is wrong, and nothing right is named.
+
+        Where another path serves, no stage is to be named, and that finding is to be there.
+        """
+        if not self.wanted:
+            return "silent-fallback" in self.findings and not self.named
+        return bool(self.named) and self.named[0] == self.wanted[0] and set(self.named) <= set(self.wanted)
+
+    def practised_exact(self, limit: float) -> bool:
+        place = self.practised[str(limit)]
+        return place is not None and bool(self.wanted) and place == self.wanted[0]
+
+
+@functools.cache
+def model_named(name: str, seed: int = 0) -> Model:
+    """A model of MODELS; of those that are random, the one of a seed."""
+    if name in INSTALLED:
+        return open_model(locate(name)).model
+    rng = np.random.default_rng([64, seed])
+    return odd_model(rng) if name == "odd-qwen2" else random_model(rng, name.removeprefix("random-"))
+
+
+@functools.cache
+def prompt_for(name: str, number: int = 0) -> tuple[int, ...]:
+    """The tokens of a prompt: of a text where the model has a tokenizer."""
+    if name in INSTALLED:
+        return tuple(open_model(locate(name)).tokenizer.encode(TEXTS[number % len(TEXTS)])[: LENGTH + number])
+    rng = np.random.default_rng([65, number])
+    vocab = model_named(name).config.vocab
+    return tuple(int(token) for token in rng.integers(3, vocab - 4, LENGTH - number % 4))
+
+
+class KeptSide(PathSide):
+    """The reference as an oracle, whose stages are computed once for all faults that another path is to have."""
+
+    kept: tuple[Stages, F32] | None = None
+
+    def stages(self, tokens: Sequence[int], pieces: Pieces) -> F32:
+        if self.kept is None:
+            logits = super().stages(tokens, pieces)
+            self.kept = dict(pieces.stages), logits
+        pieces.stages.update(self.kept[0])
+        return self.kept[1]
+
+
+class KeptFloors(Evaluations):
+    """Floors that do not depend on the subject's fault are computed once as well."""
+
+    kept: dict[tuple[Any, ...], tuple[Any, Floor]] = {}  # noqa: RUF012  (of the process)
+
+    def floor(self, model: Model, names: Any, tokens: Any, given: Stages | None, exact: Stages | None = None) -> Floor:
+        known = given if given is not None else exact
+        anchor = None if known is None else known.get(("embedding", 0))
+        if not any(anchor is one for one in _ANCHORS):
+            return super().floor(model, names, tokens, given, exact)
+        key = (id(model), tuple(names), tuple(tokens), given is None, id(anchor))
+        if key not in self.kept:
+            self.kept[key] = anchor, super().floor(model, names, tokens, given, exact)
+        return self.kept[key][1]
+
+
+_ANCHORS: list[Any] = []
+"""One array of each kept pass, by which what follows from it is known."""
+
+
+@functools.cache
+def _kept_oracle(name: str, tokens: tuple[int, ...]) -> KeptSide:
+    side = KeptSide(Spec(f"{name}@reference", name, "reference"), model_named(name), split=False)
+    pieces = Pieces(len(tokens))
+    side.stages(tokens, pieces)
+    assert side.kept is not None
+    _ANCHORS.append(side.kept[0]["embedding", 0])
+    return side
+
+
+def forget() -> None:
+    """Let go of what was kept for a model."""
+    _kept_oracle.cache_clear()
+    _ANCHORS.clear()
+    KeptFloors.kept.clear()
+
+
+def fault_outcome(fault: Fault, name: str) -> Outcome:
+    """A planted fault in a model, the fast path beside the reference."""
+    model = model_named(name)
+    tokens = tuple(fault.tokens(model, prompt_for(name)))
+    subject = PathSide(Spec(f"{name}@fast", name, "fast"), model)
+    if fault.where == "fast":
+        oracle: Side = _kept_oracle(name, tokens)
+        floors: Any = patched(bisect_run, "Evaluations", KeptFloors)
+    else:
+        oracle, floors = PathSide(Spec(f"{name}@reference", name, "reference"), model, split=False), nullcontext()
+    with fault.plant(), floors:
+        return said(name, fault.name, "fast, reference", fault.places(model), subject, oracle, tokens)
+
+
+def said(
+    name: str, fault: str, pair: str, wanted: list[Place], subject: Side, oracle: Side, tokens: Sequence[int]
+) -> Outcome:
+    """What `apr bisect` and the practised method say of two sides."""
+    with np.errstate(all="ignore"):
+        found = bisect_run.bisect(subject, oracle, list(tokens))
+    return Outcome(
+        model=name,
+        fault=fault,
+        pair=pair,
+        wanted=wanted,
+        verdict=found.verdict.name,
+        named=[(one.stage, one.layer) for one in found.verdict.defects],
+        findings=[one.kind for one in found.measured.findings],
+        practised={str(limit): first_below(found.measured.rows, limit) for limit in LIMITS},
+    )
+
+
+def first_below(rows: Sequence[Row], limit: float) -> Place | None:
+    """The practised method: the first stage in the order of execution whose cumulative cosine is below the limit."""
+    for row in rows:
+        if row.cumulative is not None and not row.cumulative.cosine >= limit:
+            return row.key
+    return None
+
+
+def fault_cases(models: Sequence[str], *, each: bool) -> Iterator[tuple[Fault, str]]:
+    """Every fault with each of the models that can show it, model by model; or with one of them, in turn."""
+    for name in models:
+        for number, one in enumerate(FAULTS):
+            able = [other for other in models if one.shows_on(model_named(other))]
+            if name in able and (each or name == able[number % len(able)]):
+                yield one, name
+
+
+# ---------------------------------------------------------------- clean pairs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two sides of one model without a fault.
+
+    seed    of a random model; prompt: a number for `prompt_for`
+    engine  of the oracle: "reference", "transformers" or "llama-cpp", and its dtype
+    """
+
+    model: str
+    seed: int = 0
+    prompt: int = 0
+    threads: int = 1
+    kv_cache: str = "float32"
+    split: bool = True
+    engine: str = "reference"
+    dtype: str | None = None
+
+    @property
+    def text(self) -> str:
+        return f"fast ({self.kv_cache} cache, {self.threads} threads), {self.engine} {self.dtype or ''}".strip()
+
+
+def pairs(models: Sequence[str], *, threads: int, quick: bool = False) -> list[Pair]:
+    """More than 100 for all models: seeds, prompts, caches, threads, pieces, and every oracle that is installed."""
+    found = []
+    for name in models:
+        count = (4 if quick else 20) if name in RANDOM else (2 if quick else 12)
+        for i in range(count):
+            found.append(
+                Pair(
+                    model=name,
+                    seed=i if name in RANDOM else 0,
+                    prompt=i,
+                    threads=1 + i % threads,
+                    kv_cache=("float32", "float16")[i // 2 % 2],
+                    split=i % 5 != 4,
+                )
+            )
+        if name in INSTALLED:
+            found += [
+                Pair(model=name, prompt=i, engine=engine, dtype=dtype)
+                for i in range(1 if quick else 2)
+                for engine, dtype in (
+                    ("transformers", "float32"),
+                    ("transformers", "bfloat16"),
+                    ("transformers", "float16"),
+                    ("llama-cpp", None),
+                )
+            ]
+    return found
+
+
+def pair_outcome(pair: Pair) -> Outcome:
+    """What is said of a clean pair; EngineError where its oracle is not installed."""
+    model = model_named(pair.model, pair.seed)
+    subject = PathSide(
+        Spec(f"{pair.model}@fast", pair.model, "fast"),
+        model,
+        split=pair.split,
+        threads=pair.threads,
+        kv_cache=pair.kv_cache,
+    )
+    spec = Spec(f"{pair.model}@{pair.engine}", pair.model, pair.engine, pair.dtype)
+    if pair.engine == "reference":
+        oracle: Side = PathSide(spec, model, split=False)
+    else:
+        options = {} if pair.dtype is None else {"dtype": pair.dtype}
+        oracle = OracleSide(spec, model, open_oracle(pair.engine, Path(locate(pair.model)), **options))
+    try:
+        return said(pair.model, "", pair.text, [], subject, oracle, prompt_for(pair.model, pair.prompt))
+    finally:
+        if isinstance(oracle, OracleSide):
+            oracle.oracle.close()
+
+
+def variant_pairs(models: Sequence[str]) -> list[Pair]:
+    """The pairs that each variant of the kernels is tried with."""
+    return [Pair(model=name, seed=40 + i, prompt=40 + i) for name in models if name != "smollm2-135m" for i in range(3)]
+
+
+def main() -> None:
+    for pair in variant_pairs(sys.argv[1:] or MODELS):
+        print(json.dumps(asdict(pair_outcome(pair)), default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Tests of `apr bisect`: what it is told, what it says, and the story of a fault behind a check that fails silently."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import oracles
+from engine.cli import main
+from engine.gguf import read_gguf
+from engine.model import read_model
+from tests.engine.bisecting import FakeOracle, product_scaled, untraced_is_reference
+from tests.engine.model_files import keys, tensors, write
+
+PROMPT = "hello there"
+KEYS = [
+    "schema", "engine", "verdict", "exit_code", "subject", "oracle", "prompt", "tokens", "tokens_differ", "decisive",
+    "computed", "stages", "defects", "suspects", "findings", "missing", "notes", "cost", "rows", "replay",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    return tmp_path_factory.mktemp("bisect")
+
+
+@pytest.fixture(scope="session")
+def model(files):
+    """Quantised; one channel of the attention's norm is far above the others, as in many real models."""
+    weights = tensors("qwen2")
+    for index in range(2):
+        weights[f"blk.{index}.attn_norm.weight"][[0, 40]] = 40.0
+    return str(write(files / "model.gguf", keys("qwen2"), weights, "Q8_0"))
+
+
+@pytest.fixture(scope="session")
+def folder(files, model):
+    assert main(["trace", model, "--save-tensor", "all", "--prompt", PROMPT, "--output", str(files / "stages")]) == 0
+    return str(files / "stages")
+
+
+def told(capsys, *args, code=0, form="--json"):
+    got = main(["bisect", *args, *([form] if form else [])])
+    out = capsys.readouterr().out
+    assert got == code, out[:3000]
+    return json.loads(out) if form == "--json" else out
+
+
+def refused(capsys, *args):
+    assert main(["bisect", *args]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return captured.err
+
+
+def test_subject_alone_is_the_fast_path_against_the_reference(capsys, model):
+    found = told(capsys, model, "--prompt", PROMPT, "--threads", "1")
+    assert list(found) == KEYS
+    assert (found["schema"], found["verdict"], found["exit_code"]) == ("apr-bisect/1", "WITHIN_FLOOR", 0)
+    assert (found["subject"]["path"], found["oracle"]["path"]) == ("fast", "reference")
+    assert found["subject"]["pieces"] == [len(found["tokens"]) - 1, 1]
+    assert found["stages"] == {"expected": 37, "subject": 37, "oracle": 37, "compared": 37}
+    assert found["tokens"] == list(PROMPT.encode())
+    assert len(found["rows"]) == 37
+    assert found["subject"]["model"]["sha256"] == found["oracle"]["model"]["sha256"]
+
+
+def test_oracle_names_the_other_side(capsys, model):
+    found = told(capsys, f"{model}@reference", f"{model}@fast", "--prompt", PROMPT)
+    assert (found["subject"]["path"], found["oracle"]["path"], found["verdict"]) == (
+        "reference",
+        "fast",
+        "WITHIN_FLOOR",
+    )
+    assert told(capsys, model, f"{model}@fast", "--prompt", PROMPT)["verdict"] == "EQUAL"
+
+
+def test_prompt_is_what_runs(capsys, model):
+    assert told(capsys, model)["tokens"] == list(b"What is 2+2?")
+
+
+def test_threads_variant_and_kv_cache_are_those_of_the_fast_path(capsys, model):
+    found = told(capsys, model, "--threads", "1", "--variant", _variant(), "--kv-cache", "float16")
+    subject = found["subject"]
+    assert (subject["threads"], subject["variant"], subject["kv_cache"]) == (1, _variant(), "float16")
+    assert found["replay"].endswith(f"--threads 1 --variant {_variant()} --kv-cache float16")
+
+
+def _variant():
+    from engine.variants import chosen
+
+    return chosen()
+
+
+def test_the_text_begins_with_the_verdict_and_ends_with_a_line_that_replays_it(capsys, model):
+    lines = told(capsys, model, "--prompt", PROMPT, form=None).splitlines()
+    assert lines[0] == "WITHIN_FLOOR: 37 of 37 stages compared, none above what honest arithmetic errs by"
+    assert lines[-1].startswith("replay    apr bisect ")
+    again = shlex.split(lines[-1].removeprefix("replay    apr bisect "))
+    assert told(capsys, *again, form=None).splitlines() == lines
+
+
+def test_the_story(capsys, model):
+    """The reference is right, and rounding takes the attention block below the practised cosine; one kernel of the
+    fast path is wrong, and its own check falls back without a word. One command tells all of it."""
+    with product_scaled("down", 1, 1.03), untraced_is_reference():
+        text = told(capsys, model, "--prompt", PROMPT, form=None, code=1)
+        found = told(capsys, model, "--prompt", PROMPT, code=1)
+    first = text.splitlines()[0]
+    assert first == f"DIVERGES: {model}: 1 defect: ffn_out of layer 1; silent-fallback"
+    (defect,), (finding,) = found["defects"], found["findings"]
+    assert (defect["stage"], defect["layer"], defect["isolated"], defect["repaired"]) == ("ffn_out", 1, True, True)
+    assert finding["kind"] == "silent-fallback"
+    assert "the path claims fast, but its logits without a trace are those of the reference path" in text
+    practised = next(row for row in found["rows"] if row["cumulative"]["cosine"] < 0.999)
+    assert practised["stage"] in ("attn_scores", "attn_softmax", "attention", "attn_out")
+    assert not any(one["stage"] == practised["stage"] for one in found["defects"])
+    assert f"from {practised['stage']} of layer {practised['layer']} on" in "".join(found["notes"])
+    assert "is floor, not a defect" in text
+    assert "subject   " + model in text
+    assert "path fast, variant " in text
+
+
+def test_report_is_a_page_written_in_one_step(capsys, model, tmp_path):
+    page = tmp_path / "report.html"
+    with product_scaled("down", 1, 1.03):
+        told(capsys, model, "--report", str(page), form=None, code=1)
+    text = page.read_text()
+    assert "DIVERGES" in text
+    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("", "is no name of a file"), ("no/where.html", "its folder is missing")]
+)
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(capsys, monkeypatch, tmp_path, name, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(capsys, "no-such-model", "--report", name)
+
+
+def test_a_folder_is_an_oracle(capsys, model, folder):
+    found = told(capsys, model, folder)
+    assert (found["verdict"], found["prompt"], found["oracle"]["path"]) == ("EQUAL", PROMPT, "fast")
+    with product_scaled("attn_out", 0, 1.1):
+        found = told(capsys, model, folder, code=1)
+    assert [(one["stage"], one["layer"]) for one in found["defects"]] == [("attn_out", 0)]
+
+
+def test_a_folder_as_the_subject_is_looked_into_and_never_convicted(capsys, model, folder, files):
+    assert told(capsys, folder, f"{model}@reference")["verdict"] == "WITHIN_FLOOR"
+    with product_scaled("attn_out", 0, 1.1):
+        main(["trace", model, "--save-tensor", "all", "--prompt", PROMPT, "--output", str(files / "wrong")])
+    capsys.readouterr()
+    found = told(capsys, str(files / "wrong"), f"{model}@reference", code=2)
+    assert (found["verdict"], found["defects"]) == ("CANNOT_TELL", [])
+    assert [(one["stage"], one["layer"]) for one in found["suspects"]] == [("attn_out", 0)]
+    assert found["cost"]["subject"] == {"forwards": 0, "stage_evaluations": 0}
+
+
+def test_two_folders_have_no_floor(capsys, model, folder, files):
+    assert told(capsys, folder, folder)["verdict"] == "EQUAL"
+    main(
+        [
+            "trace",
+            model,
+            "--save-tensor",
+            "all",
+            "--prompt",
+            PROMPT,
+            "--output",
+            str(files / "r"),
+            "--path",
+            "reference",
+        ]
+    )
+    capsys.readouterr()
+    found = told(capsys, folder, str(files / "r"), code=2)
+    assert found["missing"] == ["a model: without one, no error can stand beside a floor"]
+
+
+def test_other_tokens_of_an_oracle_are_a_defect_and_its_tokens_are_run(capsys, model, monkeypatch):
+    right = [*PROMPT.encode(), 256]
+    fake = FakeOracle(read_model(read_gguf(Path(model))), ids=right)
+    monkeypatch.setattr(oracles, "open_oracle", lambda name, place, **options: fake)
+    found = told(capsys, model, f"{model}@transformers", "--prompt", PROMPT, code=1)
+    assert found["tokens_differ"] == {"position": 11, "subject": None, "oracle": 256, "lengths": [11, 12]}
+    assert [one["stage"] for one in found["defects"]] == ["tokens"]
+    assert found["tokens"] == right
+    assert found["stages"]["compared"] == 37
+
+
+def test_dtype_of_transformers_is_passed_on_and_the_oracle_is_closed(capsys, model, monkeypatch):
+    seen = {}
+    fake = FakeOracle(read_model(read_gguf(Path(model))), ids=list(PROMPT.encode()))
+
+    def open_oracle(name, place, **options):
+        seen.update(options, name=name)
+        return fake
+
+    monkeypatch.setattr(oracles, "open_oracle", open_oracle)
+    told(capsys, model, f"{model}@transformers:float32", "--prompt", PROMPT)
+    assert seen == {"name": "transformers", "dtype": "float32"}
+    assert fake.closed
+
+
+@pytest.mark.parametrize("flag", [("--threads", "1"), ("--variant", "avx2"), ("--kv-cache", "float16")])
+def test_flags_of_the_fast_path_need_one(capsys, model, flag):
+    reference = f"{model}@reference"
+    assert f"{flag[0]}: is of the fast path, and no side is one" in refused(capsys, reference, reference, *flag)
+
+
+def test_wrong_sides_are_one_error(capsys, model, folder, files):
+    assert "there is no engine 'fats'" in refused(capsys, "tiny-qwen2@fats")
+    assert "nothing to compare it with" in refused(capsys, folder)
+    assert "nothing to compare it with" in refused(capsys, f"{model}@reference")
+    assert f"its prompt is {PROMPT!r}, not 'other'" in refused(capsys, model, folder, "--prompt", "other")
+    assert "the prompt has no tokens" in refused(capsys, model, "--prompt", "")
+    llama = str(write(files / "llama.gguf", keys("llama"), tensors("llama"), "Q8_0"))
+    assert "other models: architecture is qwen2" in refused(capsys, model, f"{llama}@reference")
+    assert "the stages are of a qwen2 model" in refused(capsys, llama, folder)
+
+
+def test_two_folders_of_other_prompts_are_refused(capsys, model, folder, files):
+    main(["trace", model, "--save-tensor", "all", "--prompt", "another", "--output", str(files / "another")])
+    capsys.readouterr()
+    assert "its prompt is 'another', not 'hello there'" in refused(capsys, folder, str(files / "another"))
+
+
+def test_numbers_that_are_not_finite_are_text_in_json(capsys, files):
+    weights = tensors("qwen2")
+    weights["output_norm.weight"][:] = np.nan
+    broken = str(write(files / "nan.gguf", keys("qwen2"), weights, "Q8_0"))
+    found = told(capsys, broken, "--prompt", PROMPT, code=2)
+    assert found["verdict"] == "CANNOT_TELL"
+    assert found["decisive"]["kl"] == "nan"
