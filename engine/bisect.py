@@ -128,6 +128,7 @@ class Measured:
     """All that the verdict is made of.
 
     injects    whether the subject can be handed stages
+    lacking    stages that a side says it cannot give: an error of theirs shows in the next one
     untested   why nothing stands beside a floor ("" if it does)
     """
 
@@ -139,6 +140,7 @@ class Measured:
     clues: Mapping[Key, Clue] = field(default_factory=dict)
     injects: bool = True
     untested: str = ""
+    lacking: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,17 +187,14 @@ def suspects(rows: Sequence[Row]) -> list[Key]:
     return [row.key for row in rows if row.suspect]
 
 
-def carried(rows: Sequence[Row]) -> bool:
-    """Whether some error that was carried is above its floor, so that more has to be looked at."""
-    return any(row.cumulative is not None and not row.cumulative.within for row in rows)
-
-
 def judge(m: Measured) -> Verdict:
     """The verdict of what was measured."""
     compared = [row for row in m.rows if not row.why]
     if m.untested:
         equal = bool(compared) and len(compared) == len(m.rows) and all(row.equal_bits for row in compared)
-        return Verdict(name=EQUAL) if equal and m.tokens is None else Verdict(name=CANNOT_TELL, missing=(m.untested,))
+        if equal and m.tokens is None and not any(row.nan for row in compared):
+            return Verdict(name=EQUAL)
+        return Verdict(name=CANNOT_TELL, missing=(m.untested, *_missing(m, compared, (), ())))
     order = {row.key: place for place, row in enumerate(m.rows)}
     found = [row for row in m.rows if row.suspect]
     left = [row for row in m.rows if not row.suspect and not row.agrees]
@@ -214,7 +213,8 @@ def judge(m: Measured) -> Verdict:
     elif missing:
         name = CANNOT_TELL
     else:
-        name = EQUAL if all(row.equal_bits for row in compared) else WITHIN_FLOOR
+        whole = len(compared) == len(m.rows)
+        name = EQUAL if whole and all(row.equal_bits for row in compared) else WITHIN_FLOOR
     return Verdict(
         name=name, defects=tuple(defects), suspects=tuple(unproved), missing=tuple(missing), notes=tuple(_notes(m))
     )
@@ -232,6 +232,11 @@ def _missing(m: Measured, compared: Sequence[Row], unproved: Sequence[Defect], l
         reasons.append(
             f"a proof of {names}: with the oracle's output put in, "
             f"{name_of(left[-1].key) if left else 'what follows'} still does not agree"
+        )
+    absent = [row for row in m.rows if row.why and row.key[0] not in m.lacking]
+    if absent:
+        reasons.append(
+            f"{len(absent)} of {len(m.rows)} stages, first {name_of(absent[0].key)}, {absent[0].why}: capture them all"
         )
     broken = [row.key for row in compared if row.nan]
     if broken:

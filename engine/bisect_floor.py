@@ -19,6 +19,7 @@ from engine.reference import Floats, ReferencePath
 
 F32 = NDArray[np.float32]
 INT8 = "int8"
+RESTS = "int8-rests"
 
 
 @dataclass
@@ -27,11 +28,13 @@ class Floor:
 
     exact   the stages in float64
     int8    the same with activations rounded to int8, where that is one of the arithmetics
+    rests   the same where the matrix v meets what that rounding left, too, as in the fast path; where it is one
     errors  by the arithmetic's name
     """
 
     exact: Stages
     int8: Stages = field(default_factory=dict)
+    rests: Stages = field(default_factory=dict)
     errors: dict[str, dict[Key, Error]] = field(default_factory=dict)
 
     def of(self, names: Iterable[str], key: Key) -> list[Error]:
@@ -83,6 +86,8 @@ class Evaluations:
             floor.errors[name] = {key: error_of(stages[key], exact[key], key[0], model.config) for key in exact}
             if name == INT8:
                 floor.int8 = stages
+            elif name == RESTS:
+                floor.rests = stages
         return floor
 
     def _stages(

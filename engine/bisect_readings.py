@@ -5,7 +5,7 @@ logit of 49152, or one wrong row of a product, is lost in the mean of all.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ class Error:
     stage: StageError
     peak: F64
     size: F64
+
+    def times(self, factor: float) -> "Error":
+        """The same error, so much larger."""
+        return Error(replace(self.stage, rms=self.stage.rms * factor), self.peak * factor, self.size)
 
 
 @dataclass(frozen=True, slots=True)

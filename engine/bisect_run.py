@@ -5,6 +5,7 @@ more, where the repair brings another suspect to light); and one evaluation of e
 which is a pass that is handed the oracle's outputs. The oracle runs one.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import bisect_clues as clues
-from engine.bisect import Clue, Decisive, Finding, Measured, Row, TokenDifference, Verdict, carried, judge, suspects
-from engine.bisect_floor import INT8, Evaluations, Floor
+from engine.bisect import Clue, Decisive, Finding, Measured, Row, TokenDifference, Verdict, judge, suspects
+from engine.bisect_floor import INT8, RESTS, Evaluations, Floor
 from engine.bisect_readings import Error, read
 from engine.bisect_sides import HANDED, PathSide, Pieces, Side, Stages
 from engine.bisect_stages import SQUARE, Key, expected, inputs, weights
@@ -58,9 +59,16 @@ def bisect(subject: Side, oracle: Side, tokens: Sequence[int], difference: Token
     """
     judged, traced = _ran(oracle, tokens), _ran(subject, tokens)
     model = subject.model or oracle.model
-    layers = model.config.n_layers if model else 1 + max((key[1] or 0) for key in judged.stages)
+    layers = model.config.n_layers if model else 1 + max(key[1] or 0 for key in (*judged.stages, *traced.stages))
     rows = [_row(key, traced.stages, judged.stages) for key in expected(layers)]
-    measured = Measured(rows=rows, layers=layers, tokens=difference, injects=subject.injects)
+    measured = Measured(
+        rows=rows,
+        layers=layers,
+        tokens=difference,
+        injects=subject.injects,
+        lacking=frozenset((*subject.missing, *oracle.missing)),
+        findings=(*_returned("subject", traced), *_returned("oracle", judged)),
+    )
     evaluations, computed = Evaluations(), ""
     cost = {
         name: {"forwards": side.forwards, "stage_evaluations": 0}
@@ -87,6 +95,13 @@ def _ran(side: Side, tokens: Sequence[int]) -> _Ran:
     pieces = Pieces(len(tokens))
     logits = side.stages(tokens, pieces)
     return _Ran(pieces.stages, logits)
+
+
+def _returned(side: str, ran: _Ran) -> list[Finding]:
+    """Logits that a side returns are what users get: they have to be the bits of its last stage."""
+    if LOGITS not in ran.stages or ran.logits.tobytes() == ran.stages[LOGITS].tobytes():
+        return []
+    return [Finding("returned-differs", f"the logits that the {side} returns are not the bits of its stage lm_head")]
 
 
 def _row(key: Key, subject: Stages, oracle: Stages) -> Row:
@@ -133,7 +148,8 @@ class _Bench:
         findings: list[Finding] = []
         if self.subject.injects:
             names = [name for name in both if exact is None or name != HANDED]
-            fixed = self.evaluations.floor(self.model, names, self.tokens, wanted)
+            more = (RESTS,) if self.claims == "fast" and INT8 in names else ()
+            fixed = self.evaluations.floor(self.model, (*names, *more), self.tokens, wanted)
             forced = self._handed(wanted, None)
             self.evaluated = 1
             # the reference's outputs are of float64, what it hands over is float32: that is what the subject can repeat
@@ -145,12 +161,12 @@ class _Bench:
                     rows = self._predicted(rows, forced, fixed, others)
             found |= self._clues(rows, ("isolated", "predicted"), forced, due, fixed, wanted)
         facts = self._decisive(free, both)
-        if not self.subject.injects or suspects(rows) or carried(rows) or (facts is not None and facts.lost):
-            rows = self._own(rows, self.traced.stages, found)
+        # always: where a stage was handed over, what a fused kernel had done was done again behind it
+        rows = self._own(rows, self.traced.stages, found)
         rows = self._repaired(rows, free, both, found)
         if self.forwards < FORWARDS:
             findings += self._silence(self.subject.untraced(self.tokens), free)
-        return replace(m, rows=rows, decisive=facts, findings=tuple(findings), clues=found), computed
+        return replace(m, rows=rows, decisive=facts, findings=(*m.findings, *findings), clues=found), computed
 
     @property
     def forwards(self) -> int:
@@ -189,25 +205,22 @@ class _Bench:
     ) -> list[Row]:
         """Products of the fast path against what docs/order.md says that they are: they owe more than the floor.
 
-        Values are left out: what rounding leaves of their activations is multiplied, too. So are `others`, rows that
-        another path computed: they are one finding.
+        Left out are `others`, rows that another path computed: they are one finding.
         """
         c, found = self.config, []
-        keys = c.q_width + c.kv_width
         for row in rows:
             formats = [weight.format.block > 1 for weight in weights(row.key, self.model)]
             known = all(one in self.judged.stages for one in inputs(row.key, c.n_layers))
             if row.why or not any(formats) or not known:
                 found.append(row)
                 continue
-            got, want = forced[row.key], fixed.int8[row.key]
-            if row.key[0] == "qkv_matmul":
-                got = got.copy()
-                got[:, keys:] = want[:, keys:]
+            got, want = forced[row.key], fixed.rests[row.key]
             for key, part in others:
                 if key == row.key:
                     got = want if got.ndim == 1 else np.concatenate([got[: part.start], want[part], got[part.stop :]])
-            floors = fixed.of(("float32",), row.key)
+            # numpy sums pairwise, the fast path block after block: errors of n terms then grow as the root of n
+            terms = max(weight.columns // weight.format.block for weight in weights(row.key, self.model))
+            floors = [floor.times(math.sqrt(terms)) for floor in fixed.of(("float32",), row.key)]
             found.append(replace(row, predicted=read(got, want, row.key[0], c, floors)))
         return found
 

@@ -118,6 +118,7 @@ class PathSide:
     kv_cache: str | None = None
     tell: Callable[[str], None] = lambda line: None
     injects: bool = True
+    missing: tuple[str, ...] = ()
     forwards: int = 0
     _served: dict[str, Any] = field(default_factory=dict)
 
@@ -178,6 +179,11 @@ class OracleSide:
     forwards: int = 0
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """Stages that the oracle says it cannot give."""
+        return tuple(self.oracle.missing)
+
+    @property
     def arithmetic(self) -> tuple[str, ...]:
         if self.oracle.name != "transformers":
             return "int8", "float32", HALVES, HANDED
@@ -207,6 +213,7 @@ class FolderSide:
     def __init__(self, spec: Spec) -> None:
         """Read the manifest and every tensor; raises EngineError for a file that is not as the manifest says."""
         self.spec, self.injects, self.forwards = spec, False, 0
+        self.missing: tuple[str, ...] = ()
         self.model: None = None
         folder = Path(spec.model)
         self.manifest = read_manifest(folder)

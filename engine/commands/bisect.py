@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from engine.bisect_sides import Side, Spec
     from engine.opening import Opened
 
-DEFAULT_PROMPT = "What is 2+2?"
+DEFAULT_PROMPT = (
+    "A keeper of a lighthouse finds a letter in a bottle. Tell what it says, who wrote it in the year 1872 and why, "
+    "and let the last sentence explain why the first one was not true."
+)
+"""More than 32 tokens in any vocabulary: some faults show only past the sixteenth position, or in a second vector."""
 EXAMPLE = (
     "example: apr bisect smollm2-135m smollm2-135m@transformers --report report.html; exit codes: 0 EQUAL or "
     "WITHIN_FLOOR, 1 DIVERGES, 2 CANNOT_TELL or wrong input"
@@ -40,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "subject's model in the reference path)",
     )
     parser.add_argument(
-        "--prompt", metavar="TEXT", help=f"default: that of a folder of stages, or else {DEFAULT_PROMPT!r}"
+        "--prompt", metavar="TEXT", help="default: that of a folder of stages, or else one of some forty words"
     )
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the fast path (default: all cores)")
     parser.add_argument(

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.bisect import Clue, Decisive, Finding, Measured, Row, TokenDifference, carried, judge, suspects
+from engine.bisect import Clue, Decisive, Finding, Measured, Row, TokenDifference, judge, suspects
 from engine.bisect_stages import expected
 from tests.engine.bisecting import reading
 
@@ -108,9 +108,24 @@ def test_what_is_far_from_the_oracle_after_a_repair_and_right_on_its_inputs_agre
     assert judge(measured(right)).name == "DIVERGES"
 
 
-def test_carried_errors_are_looked_into():
-    assert not carried(rows())
-    assert carried(rows(ffn_out_1={"cumulative": reading(2.0, within=False)}))
+def test_stages_that_nobody_says_are_lacking_leave_the_verdict_open():
+    absent = [replace(row, why="not in the oracle") if row.key == ("ffn_silu", 1) else row for row in rows()]
+    verdict = judge(measured(absent))
+    assert verdict.name == "CANNOT_TELL"
+    assert "ffn_silu of layer 1" in verdict.missing[0]
+    assert judge(replace(measured(absent), lacking=frozenset({"ffn_silu"}))).name == "WITHIN_FLOOR"
+    bits = [replace(row, equal_bits=True) for row in absent]
+    assert (
+        judge(replace(measured(bits), lacking=frozenset({"ffn_silu"}))).name == "WITHIN_FLOOR"
+    )  # not EQUAL: one was not seen
+
+
+def test_nan_on_both_sides_of_two_folders_is_not_equal():
+    same = [replace(row, equal_bits=True) for row in rows()]
+    untested = {"untested": "a model"}
+    assert judge(replace(measured(same), **untested)).name == "EQUAL"
+    broken = [replace(row, nan=row.key == ("ffn_out", 1)) for row in same]
+    assert judge(replace(measured(broken), **untested)).name == "CANNOT_TELL"
 
 
 def test_other_tokens_are_a_defect_of_the_stage_before_the_first():
@@ -153,7 +168,7 @@ def test_what_follows_the_last_stage_that_was_compared_is_not_vouched_for():
     found = [replace(row, why="not in the oracle") if row.key[1] is None else row for row in rows()]
     verdict = judge(measured(found))
     assert verdict.name == "CANNOT_TELL"
-    assert verdict.missing[0].endswith("what follows post_ffn_residual of layer 1 was not compared")
+    assert verdict.missing[1].endswith("what follows post_ffn_residual of layer 1 was not compared")
     assert judge(measured([replace(row, why="not in the oracle") for row in rows()])).name == "CANNOT_TELL"
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from engine.arithmetic import to_bfloat16
 from engine.bisect_run import bisect
 from engine.bisect_sides import OracleSide, Spec
 from engine.bisect_stages import expected
@@ -219,6 +220,41 @@ def test_nan_on_both_sides_is_nothing_to_tell_of(qwen):
 
 
 # ---------------------------------------------------------------- which path served
+
+
+def test_logits_that_are_returned_are_those_of_the_last_stage(qwen, monkeypatch):
+    forward = FastPath.forward
+    monkeypatch.setattr(FastPath, "forward", lambda *args, **options: -forward(*args, **options))
+    found = bisect(fast(qwen), reference(qwen), TOKENS)
+    assert found.verdict.name == "DIVERGES"
+    assert "returned-differs" in [one.kind for one in found.measured.findings]
+
+
+def test_what_only_the_fused_kernel_does_wrong_shows_on_the_inputs_that_it_had(model, monkeypatch):
+    activate = FastPath.activate
+
+    def coarse(self, b, silu):
+        activate(self, b, silu)
+        b.activated.x[:] = to_bfloat16(b.activated.x)
+        b.activated.quantise()
+
+    monkeypatch.setattr(FastPath, "activate", coarse)
+    found = bisect(fast(model), reference(model), TOKENS[:6])
+    assert found.verdict.name == "DIVERGES"
+    assert named(found) == [("ffn_swigl", 0), ("ffn_swigl", 1)]
+
+
+def test_a_share_of_a_hundredth_in_the_values_shows(model, monkeypatch):
+    project, values = FastPath.project, model.config.q_width + model.config.kv_width
+
+    def larger(self, product, rows, out):
+        project(self, product, rows, out)
+        if product is self.layers[0].qkv:
+            out[:, values:] *= np.float32(1.01)
+
+    monkeypatch.setattr(FastPath, "project", larger)
+    found = bisect(fast(model), reference(model), TOKENS)
+    assert named(found) == [("qkv_matmul", 0)]
 
 
 def test_logits_of_the_reference_path_without_a_trace_are_a_silent_fallback(model):

@@ -9,8 +9,12 @@ import pytest
 
 from engine import oracles
 from engine.cli import main
+from engine.commands.bisect import DEFAULT_PROMPT
+from engine.errors import EngineError
 from engine.gguf import read_gguf
 from engine.model import read_model
+from engine.opening import open_model
+from engine.registry import locate
 from tests.engine.bisecting import FakeOracle, product_scaled, untraced_is_reference
 from tests.engine.model_files import keys, tensors, write
 
@@ -78,11 +82,20 @@ def test_oracle_names_the_other_side(capsys, model):
 
 
 def test_prompt_is_what_runs(capsys, model):
-    assert told(capsys, model)["tokens"] == list(b"What is 2+2?")
+    assert told(capsys, model, "--prompt", "What is 2+2?")["tokens"] == list(b"What is 2+2?")
+
+
+@pytest.mark.parametrize("name", ["tiny-qwen2", "smollm2-135m"])
+def test_default_prompt_reaches_past_two_vectors_of_positions(name):
+    try:
+        place = locate(name)
+    except EngineError as error:
+        pytest.skip(str(error))
+    assert len(open_model(place).tokenizer.encode(DEFAULT_PROMPT)) > 32
 
 
 def test_threads_variant_and_kv_cache_are_those_of_the_fast_path(capsys, model):
-    found = told(capsys, model, "--threads", "1", "--variant", _variant(), "--kv-cache", "float16")
+    found = told(capsys, model, "--prompt", PROMPT, "--threads", "1", "--variant", _variant(), "--kv-cache", "float16")
     subject = found["subject"]
     assert (subject["threads"], subject["variant"], subject["kv_cache"]) == (1, _variant(), "float16")
     assert found["replay"].endswith(f"--threads 1 --variant {_variant()} --kv-cache float16")
@@ -126,7 +139,7 @@ def test_the_story(capsys, model):
 def test_report_is_a_page_written_in_one_step(capsys, model, tmp_path):
     page = tmp_path / "report.html"
     with product_scaled("down", 1, 1.03):
-        told(capsys, model, "--report", str(page), form=None, code=1)
+        told(capsys, model, "--prompt", PROMPT, "--report", str(page), form=None, code=1)
     text = page.read_text()
     assert "DIVERGES" in text
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
