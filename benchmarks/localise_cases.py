@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from engine import bisect_run
-from engine.bisect import Row
-from engine.bisect_floor import Evaluations, Floor
-from engine.bisect_sides import F32, OracleSide, PathSide, Pieces, Side, Spec, Stages
+from engine.bisection import run
+from engine.bisection.floor import Evaluations, Floor
+from engine.bisection.measured import Row
+from engine.bisection.sides import F32, OracleSide, PathSide, Pieces, Side, Spec, Stages
 from engine.model import Model
 from engine.opening import open_model
 from engine.oracles import open_oracle
@@ -161,7 +161,7 @@ def fault_outcome(fault: Fault, name: str) -> Outcome:
     subject = PathSide(Spec(f"{name}@fast", name, "fast"), model)
     if fault.where == "fast":
         oracle: Side = _kept_oracle(name, tokens)
-        floors: Any = patched(bisect_run, "Evaluations", KeptFloors)
+        floors: Any = patched(run, "Evaluations", KeptFloors)
     else:
         oracle, floors = PathSide(Spec(f"{name}@reference", name, "reference"), model, split=False), nullcontext()
     with fault.plant(), floors:
@@ -173,7 +173,7 @@ def said(
 ) -> Outcome:
     """What `apr bisect` and the practised method say of two sides."""
     with np.errstate(all="ignore"):
-        found = bisect_run.bisect(subject, oracle, list(tokens))
+        found = run.bisect(subject, oracle, list(tokens))
     return Outcome(
         model=name,
         fault=fault,
@@ -232,7 +232,7 @@ def pairs(models: Sequence[str], *, threads: int, quick: bool = False) -> list[P
     """More than 100 for all models: seeds, prompts, caches, threads, pieces, and every oracle that is installed."""
     found = []
     for name in models:
-        count = (4 if quick else 20) if name in RANDOM else (2 if quick else 12)
+        count = (4 if quick else 24) if name in RANDOM else (2 if quick else 12)
         for i in range(count):
             found.append(
                 Pair(

@@ -132,19 +132,19 @@ def measure(a: F32, b: F32, stage: str, config: Config) -> StageError:
     )
 
 
-def ratio(error: StageError, *floors: StageError) -> Ratio:
+def ratio(error: StageError, *floors: StageError, resolution: float = RESOLUTION) -> Ratio:
     """How often its floor the error is. Several floors, one of each side's arithmetic, add in quadrature.
 
-    No floor is taken below the resolution of float32: RESOLUTION of the root mean square of b, or of b in this token
+    No floor is taken below the resolution of float32: this share of the root mean square of b, or of b in this token
     and group where that is more. A floor that is not finite justifies nothing: the ratio is infinite, unless the
     error is 0. Raises ValueError without a floor, or for one of another shape.
     """
     if not floors or any(floor.rms.shape != error.rms.shape for floor in floors):
         shapes = [floor.rms.shape for floor in floors]
         raise ValueError(f"an error of shape {error.rms.shape} has no floor in {shapes}")
-    least = RESOLUTION * np.maximum(error.scale, error.size)
+    least = resolution * np.maximum(error.scale, error.size)
     single = _times(error.rms, np.maximum(np.sqrt(sum(floor.rms**2 for floor in floors)), least))
-    together = max(math.hypot(*(floor.whole for floor in floors)), RESOLUTION * error.size)
+    together = max(math.hypot(*(floor.whole for floor in floors)), resolution * error.size)
     whole = _times(np.array(error.whole), np.array(together))
     token, group = np.unravel_index(int(np.argmax(single)), single.shape)
     return Ratio(float(whole), float(single[token, group]), (int(token), int(group)))

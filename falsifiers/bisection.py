@@ -7,8 +7,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from engine import bisect, bisect_clues, bisect_readings, bisect_run, stage_error
-from engine.bisect_sides import PathSide, Spec
+from engine import stage_error
+from engine.bisection import clues, measured, readings, run, verdict
+from engine.bisection.sides import PathSide, Spec
 from engine.model import Model
 from falsifiers.fault import Fault
 from falsifiers.faults import FAULTS
@@ -123,7 +124,7 @@ def bisected(model: Model) -> Any:
     subject = PathSide(Spec("m@fast", "m", "fast"), model, threads=threads)
     oracle = PathSide(Spec("m@reference", "m", "reference"), model, split=False)
     with np.errstate(all="ignore"):
-        return bisect_run.bisect(subject, oracle, TOKENS)
+        return run.bisect(subject, oracle, TOKENS)
 
 
 # ---------------------------------------------------------------- FALSIFY-BISECT-002
@@ -163,10 +164,10 @@ def tried(model: Model) -> list[Fault]:
 def what_was_carried_is_blamed() -> Iterator[None]:
     """A stage is suspected for an error that was carried to it, as the practised method does."""
 
-    def failing(self: bisect.Row) -> Any:
+    def failing(self: measured.Row) -> Any:
         return [one for one in (self.isolated, self.predicted, self.own, self.cumulative) if one and not one.within]
 
-    with patched(bisect.Row, "failing", property(failing)):
+    with patched(measured.Row, "failing", property(failing)):
         yield
 
 
@@ -176,7 +177,7 @@ def allowances_are_a_millionfold() -> Iterator[None]:
     with (
         patched(stage_error, "WHOLE_ALLOWANCE", 1.4e6),
         patched(stage_error, "SINGLE_ALLOWANCE", 4e6),
-        patched(bisect_readings, "PEAK_ALLOWANCE", 4e6),
+        patched(readings, "PEAK_ALLOWANCE", 4e6),
     ):
         yield
 
@@ -184,7 +185,7 @@ def allowances_are_a_millionfold() -> Iterator[None]:
 @mutant
 def last_suspect_comes_first() -> Iterator[None]:
     """Defects are told from the last one to the first."""
-    judge = bisect.judge
+    judge = verdict.judge
 
     def backwards(m: Any) -> Any:
         found = judge(m)
@@ -196,12 +197,12 @@ def last_suspect_comes_first() -> Iterator[None]:
             notes=found.notes,
         )
 
-    with patched(bisect_run, "judge", backwards):
+    with patched(run, "judge", backwards):
         yield
 
 
 @mutant
 def arithmetic_is_not_asked_for() -> Iterator[None]:
     """Nobody looks whether the products are of the arithmetic that the path claims."""
-    with patched(bisect_clues, "served_otherwise", lambda *args: ([], "", [])):
+    with patched(clues, "served_otherwise", lambda *args: ([], "", [])):
         yield

@@ -11,8 +11,8 @@ from engine.errors import EngineError
 from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
-    from engine.bisect import TokenDifference
-    from engine.bisect_sides import Side, Spec
+    from engine.bisection.measured import TokenDifference
+    from engine.bisection.sides import Side, Spec
     from engine.opening import Opened
 
 DEFAULT_PROMPT = (
@@ -60,10 +60,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from importlib.metadata import version
 
-    from engine.bisect_page import page
-    from engine.bisect_report import BisectReport
-    from engine.bisect_run import bisect
-    from engine.bisect_sides import FOLDER, parse
+    from engine.bisection.page import page
+    from engine.bisection.report import BisectReport
+    from engine.bisection.run import bisect
+    from engine.bisection.sides import FOLDER, parse
 
     report_file = _report_file(args.report)
     subject = parse(args.subject, "fast")
@@ -134,7 +134,7 @@ class _Sides:
 
     def opened(self, spec: "Spec", *, split: bool) -> "Side":
         from engine import oracles
-        from engine.bisect_sides import FOLDER, FolderSide, OracleSide, PathSide
+        from engine.bisection.sides import FOLDER, FolderSide, OracleSide, PathSide
         from engine.opening import open_model
         from engine.registry import locate
 
@@ -156,7 +156,7 @@ class _Sides:
 
     def close(self) -> None:
         """Free what oracles hold."""
-        from engine.bisect_sides import OracleSide
+        from engine.bisection.sides import OracleSide
 
         for side in self.sides:
             if isinstance(side, OracleSide):
@@ -164,7 +164,7 @@ class _Sides:
 
     def check_pair(self, a: "Side", b: "Side") -> None:
         """Refuse sides whose stages do not mean the same."""
-        from engine.bisect_sides import FolderSide
+        from engine.bisection.sides import FolderSide
 
         for side, other in ((a, b), (b, a)):
             if isinstance(side, FolderSide) and other.model is not None:
@@ -181,7 +181,7 @@ class _Sides:
 
     def prompt(self) -> str:
         """That of the command, or of the folders of stages, which must have it."""
-        from engine.bisect_sides import FolderSide
+        from engine.bisection.sides import FolderSide
 
         prompt: str | None = self.args.prompt
         for side in self.sides:
@@ -200,8 +200,8 @@ class _Sides:
 
         They are the oracle's, unless the subject is a folder, which has only its own.
         """
-        from engine.bisect import TokenDifference
-        from engine.bisect_sides import FolderSide
+        from engine.bisection.measured import TokenDifference
+        from engine.bisection.sides import FolderSide
         from engine.generate import check_prompt
 
         mine, right = (self._tokens(side, prompt) for side in self.sides)
@@ -230,7 +230,7 @@ class _Sides:
         return shared, TokenDifference(position, there[0], there[1], (len(mine), len(right)))
 
     def _tokens(self, side: "Side", prompt: str) -> list[int]:
-        from engine.bisect_sides import FolderSide, OracleSide
+        from engine.bisection.sides import FolderSide, OracleSide
 
         if isinstance(side, FolderSide):
             return list(side.manifest.tokens)
@@ -241,7 +241,7 @@ class _Sides:
 
     def facts(self, side: "Side") -> dict[str, Any]:
         """What ran, for the report."""
-        from engine.bisect_sides import FolderSide
+        from engine.bisection.sides import FolderSide
         from engine.opening import sha256_of
 
         model: dict[str, str] | None = None

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import localise, localise_cases
 from benchmarks.localise import misses, table
 from benchmarks.localise_cases import MODELS, RANDOM, Outcome, Pair, fault_outcome, first_below, pair_outcome, pairs
-from engine.bisect import Row
-from engine.bisect_readings import error_of, read
+from engine.bisection.measured import Row
+from engine.bisection.readings import error_of, read
 from falsifiers.faults import NAMED
 
 WRONG = [("ffn_gate", 1), ("ffn_gate", 2)]

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from engine.arithmetic import HonestPath, arithmetic_named
-from engine.bisect_readings import Reading, Spot
-from engine.bisect_sides import PathSide, Pieces, Spec
+from engine.bisection.readings import Reading, Spot
+from engine.bisection.sides import PathSide, Pieces, Spec
 from engine.fast import FastPath
 from engine.reference import ReferencePath
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from engine import bisect_run
-from engine.bisect_sides import PathSide, Spec
+from engine.bisection import run
+from engine.bisection.sides import PathSide, Spec
 from engine.reference import ReferencePath
 from falsifiers.faults import NAMED
 from falsifiers.odd_model import odd_model
@@ -21,7 +21,7 @@ def model():
 
 def bisected(model, tokens):
     sides = (Spec("m@fast", "m", "fast"), Spec("m@reference", "m", "reference"))
-    return bisect_run.bisect(PathSide(sides[0], model, threads=1), PathSide(sides[1], model, split=False), tokens)
+    return run.bisect(PathSide(sides[0], model, threads=1), PathSide(sides[1], model, split=False), tokens)
 
 
 def test_no_size_is_a_multiple_of_a_vector_and_every_quantised_format_is_there(model):

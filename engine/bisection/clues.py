@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bisect import Clue, Decisive, Finding
-from engine.bisect_floor import Floor
-from engine.bisect_readings import Error, Reading, error_of
-from engine.bisect_sides import Stages
-from engine.bisect_stages import SQUARE, Key, inputs, name_of, weights
+from engine.bisection.floor import Floor
+from engine.bisection.measured import Clue, Decisive, Finding
+from engine.bisection.readings import Error, Reading, error_of
+from engine.bisection.sides import Stages
+from engine.bisection.stages import SQUARE, Key, inputs, name_of, weights
 from engine.config import Config
 from engine.model import Model, Weight
 from engine.stage_error import RESOLUTION, groups

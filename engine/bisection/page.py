@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from engine.bisect import CARRIED_ALLOWANCE, Defect, Row
-from engine.bisect_readings import PEAK_ALLOWANCE, Reading
-from engine.bisect_report import BisectReport, cost_text, decisive_text, details, served, where
-from engine.bisect_stages import name_of
+from engine.bisection.measured import CARRIED_ALLOWANCE, Row
+from engine.bisection.readings import PEAK_ALLOWANCE, Reading
+from engine.bisection.report import BisectReport, cost_text, decisive_text, details, served, where
+from engine.bisection.stages import name_of
+from engine.bisection.verdict import Defect
 from engine.stage_error import SINGLE_ALLOWANCE, WHOLE_ALLOWANCE
 from engine.stages import NAMES, WHOLE
 

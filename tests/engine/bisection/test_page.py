@@ -1,13 +1,13 @@
-"""Tests of engine.bisect_page: one file that says in text what it shows in colour."""
+"""Tests of engine.bisection.page: one file that says in text what it shows in colour."""
 
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from engine.bisect_page import DARK, DECADES, LABELS, LIGHT, page
-from engine.bisect_report import BisectReport
-from engine.bisect_run import bisect
+from engine.bisection.page import DARK, DECADES, LABELS, LIGHT, page
+from engine.bisection.report import BisectReport
+from engine.bisection.run import bisect
 from falsifiers.synthetic import random_model
 from tests.engine.bisecting import TOKENS, fast, product_scaled, reference
 

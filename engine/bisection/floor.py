@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.arithmetic import HonestPath, arithmetic_named, to_bfloat16
-from engine.bisect_readings import Error, error_of
-from engine.bisect_sides import CACHED, HALVES, HANDED, Pieces, Stages
-from engine.bisect_stages import Key
+from engine.bisection.readings import Error, error_of
+from engine.bisection.sides import CACHED, HALVES, HANDED, Pieces, Stages
+from engine.bisection.stages import Key
 from engine.model import Model, Weight
 from engine.reference import Floats, ReferencePath
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.bisect import Decisive, Defect, Row
-from engine.bisect_readings import Reading
-from engine.bisect_run import Bisection
-from engine.bisect_stages import Key, name_of
+from engine.bisection.measured import Decisive, Row
+from engine.bisection.readings import Reading
+from engine.bisection.run import Bisection
+from engine.bisection.stages import Key, name_of
+from engine.bisection.verdict import Defect
 
 SCHEMA = "apr-bisect/1"
 READINGS = ("cumulative", "isolated", "predicted", "own", "repaired")

@@ -1,13 +1,13 @@
-"""Tests of engine.bisect_readings and engine.bisect_floor: what counts as an error, and what it stands beside."""
+"""Tests of engine.bisection.readings and engine.bisection.floor: what counts as an error, and what it stands beside."""
 
 import math
 
 import numpy as np
 import pytest
 
-from engine.bisect_floor import Evaluations
-from engine.bisect_readings import PEAK_ALLOWANCE, error_of, read
-from engine.bisect_sides import CACHED, HALVES, HANDED, Pieces
+from engine.bisection.floor import Evaluations
+from engine.bisection.readings import PEAK_ALLOWANCE, error_of, read
+from engine.bisection.sides import CACHED, HALVES, HANDED, Pieces
 from engine.reference import ReferencePath
 from falsifiers.synthetic import random_model
 from tests.engine.bisecting import TOKENS
@@ -47,6 +47,16 @@ def test_one_wrong_entry_that_the_mean_hides_stands_at_its_place(case, model):
     assert not found.within
     assert (found.spot.coordinate, found.spot.a, found.spot.b) == ((3, 700), got[3, 700], exact[3, 700])
     assert found.spot.ulp > 1000
+
+
+def test_a_sum_of_many_terms_has_a_coarser_resolution_than_one_rounding(model):
+    exact = np.zeros((2, 64), np.float32)
+    exact[1, 9] = 225.0  # outweighs all others, so that its rounding alone is the error of the stage
+    got = exact.copy()
+    got[1, 9] += np.float32(7 * 2.0**-16)
+    floors = [error_of(exact, exact, "ffn_out", model.config)]
+    assert not read(got, exact, "ffn_out", model.config, floors).within
+    assert read(got, exact, "ffn_out", model.config, floors, math.sqrt(48) * 2.0**-23).within
 
 
 def test_floors_of_both_sides_add_in_quadrature(case, model):

@@ -1,4 +1,4 @@
-"""Tests of engine.bisect_run: clean sides agree, planted faults are named, on the compiled kernels."""
+"""Tests of engine.bisection.run: clean sides agree, planted faults are named, on the compiled kernels."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engine.arithmetic import to_bfloat16
-from engine.bisect_run import bisect
-from engine.bisect_sides import OracleSide, Spec
-from engine.bisect_stages import expected
+from engine.bisection.run import bisect
+from engine.bisection.sides import OracleSide, Spec
+from engine.bisection.stages import expected
 from engine.fast import FastPath
 from engine.numerics import rope_tables
 from engine.reference import ReferencePath

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bisect_stages import SQUARE
+from engine.bisection.stages import SQUARE
 from engine.compare import compare
 from engine.config import Config
 from engine.stage_error import RESOLUTION, SINGLE_ALLOWANCE, WHOLE_ALLOWANCE, StageError, groups, measure, ratio
@@ -92,19 +92,22 @@ def error_of(a: F32, b: F32, stage: str, config: Config) -> Error:
     return Error(found, apart.max(axis=2), size.max(axis=2))
 
 
-def read(a: F32, b: F32, stage: str, config: Config, floors: list[Error]) -> Reading:
-    """The error of a against b, over the floors of both sides in quadrature."""
+def read(a: F32, b: F32, stage: str, config: Config, floors: list[Error], resolution: float = RESOLUTION) -> Reading:
+    """The error of a against b, over the floors of both sides in quadrature.
+
+    resolution  the share of the stage's size that no floor lies below
+    """
     a, b = _hushed(a, b)
     error = error_of(a, b, stage, config)
-    stands = ratio(error.stage, *(floor.stage for floor in floors))
+    stands = ratio(error.stage, *(floor.stage for floor in floors), resolution=resolution)
     highest = np.sqrt(sum(floor.peak**2 for floor in floors))
     if stage in SQUARE:  # a token that sees few others has few errors, by chance small ones
         highest = np.broadcast_to(highest.max(axis=0), highest.shape)
-    least = np.maximum(highest, RESOLUTION * np.maximum(error.size, error.stage.size))
+    least = np.maximum(highest, resolution * np.maximum(error.size, error.stage.size))
     with np.errstate(divide="ignore", invalid="ignore"):
         peaks = np.where(error.peak == 0, 0.0, np.where(np.isfinite(least), error.peak / least, np.inf))
     peak = float(peaks.max())
-    together = max(math.hypot(*(floor.stage.whole for floor in floors)), RESOLUTION * error.stage.size)
+    together = max(math.hypot(*(floor.stage.whole for floor in floors)), resolution * error.stage.size)
     by_entry = peak / PEAK_ALLOWANCE > stands.single / SINGLE_ALLOWANCE
     place = divmod(int(np.argmax(peaks)), peaks.shape[1]) if by_entry else stands.at
     return Reading(

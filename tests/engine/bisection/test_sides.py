@@ -1,10 +1,10 @@
-"""Tests of engine.bisect_sides and engine.bisect_stages: how sides are named, what a prompt in pieces becomes."""
+"""Tests of engine.bisection.sides and engine.bisection.stages: how sides are named, what a prompt in pieces becomes."""
 
 import numpy as np
 import pytest
 
-from engine.bisect_sides import HALVES, HANDED, FolderSide, OracleSide, PathSide, Pieces, Spec, parse
-from engine.bisect_stages import OPERATIONS, expected, inputs, shape, unseen_before, weights
+from engine.bisection.sides import HALVES, HANDED, FolderSide, OracleSide, PathSide, Pieces, Spec, parse
+from engine.bisection.stages import OPERATIONS, expected, inputs, shape, unseen_before, weights
 from engine.errors import EngineError
 from engine.reference import ReferencePath
 from engine.stages import NAMES

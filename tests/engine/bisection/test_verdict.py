@@ -1,12 +1,13 @@
-"""Tests of engine.bisect: the verdict, of readings that nobody measured."""
+"""Tests of engine.bisection.verdict: the verdict, of readings that nobody measured."""
 
 import math
 from dataclasses import replace
 
 import pytest
 
-from engine.bisect import Clue, Decisive, Finding, Measured, Row, TokenDifference, judge, suspects
-from engine.bisect_stages import expected
+from engine.bisection.measured import Clue, Decisive, Finding, Measured, Row, TokenDifference
+from engine.bisection.stages import expected
+from engine.bisection.verdict import judge, suspects
 from tests.engine.bisecting import reading
 
 GOOD = Row(key=("x", 0), cumulative=reading(), isolated=reading())

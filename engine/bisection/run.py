@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import bisect_clues as clues
-from engine.bisect import Clue, Decisive, Finding, Measured, Row, TokenDifference, Verdict, judge, suspects
-from engine.bisect_floor import INT8, RESTS, Evaluations, Floor
-from engine.bisect_readings import Error, read
-from engine.bisect_sides import HANDED, PathSide, Pieces, Side, Stages
-from engine.bisect_stages import SQUARE, Key, expected, inputs, weights
+from engine.bisection import clues
+from engine.bisection.floor import INT8, RESTS, Evaluations, Floor
+from engine.bisection.measured import Clue, Decisive, Finding, Measured, Row, TokenDifference
+from engine.bisection.readings import Error, read
+from engine.bisection.sides import HANDED, PathSide, Pieces, Side, Stages
+from engine.bisection.stages import SQUARE, Key, expected, inputs, weights
+from engine.bisection.verdict import Verdict, judge, suspects
 from engine.model import Model
+from engine.stage_error import RESOLUTION
 
 F32 = NDArray[np.float32]
 LOGITS: Key = ("lm_head", None)
@@ -221,7 +223,9 @@ class _Bench:
             # numpy sums pairwise, the fast path block after block: errors of n terms then grow as the root of n
             terms = max(weight.columns // weight.format.block for weight in weights(row.key, self.model))
             floors = [floor.times(math.sqrt(terms)) for floor in fixed.of(("float32",), row.key)]
-            found.append(replace(row, predicted=read(got, want, row.key[0], c, floors)))
+            # and each addition rounds: where one entry outweighs all others, no sample tells what its sum may err by
+            resolution = max(RESOLUTION, math.sqrt(terms) * float(np.finfo(np.float32).eps))
+            found.append(replace(row, predicted=read(got, want, row.key[0], c, floors, resolution)))
         return found
 
     def _is_exact(self, side: Side) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import aprt, oracles
-from engine.bisect_stages import SQUARE, Key, name_of, shape
+from engine.bisection.stages import SQUARE, Key, name_of, shape
 from engine.errors import EngineError
 from engine.model import Model
 from engine.paths import NAMES as PATHS
