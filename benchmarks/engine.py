@@ -51,7 +51,7 @@ TRACED_FORWARD = """\
 import shutil, sys, time
 from pathlib import Path
 from engine import stages
-from engine.cli import open_with_tokenizer
+from engine.commands import open_with_tokenizer
 from engine.paths import open_path
 from engine.trace_folder import TraceWriter
 model, tokenizer = open_with_tokenizer(sys.argv[1])

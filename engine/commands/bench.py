@@ -5,8 +5,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from engine.commands import MODEL, kv_cache_argument, note
-from engine.variants import VARIABLE, VARIANTS
+from engine.commands import MODEL, fast_path_arguments, note, open_with_tokenizer
 
 if TYPE_CHECKING:
     from engine.model import Model
@@ -20,20 +19,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", type=int, default=128, metavar="N", help="tokens of the prompt (default: 128)")
     parser.add_argument("--tokens", type=int, default=32, metavar="N", help="tokens decoded after it (default: 32)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds that count (default: 3)")
-    parser.add_argument("--threads", type=int, metavar="N", help="default: all cores")
-    parser.add_argument(
-        "--variant",
-        metavar="NAME",
-        help=f"kernels: {', '.join(VARIANTS)} (default: ${VARIABLE}, or else the fastest that the CPU has)",
-    )
-    kv_cache_argument(parser)
+    fast_path_arguments(parser)
     parser.add_argument("--vs-llama-cpp", action="store_true", help="measure llama.cpp beside it (extra `oracles`)")
     parser.add_argument("--json", action="store_true", help="one JSON object (schema apr-bench/1)")
 
 
 def run(args: argparse.Namespace) -> int:
     from engine import bench
-    from engine.cli import open_with_tokenizer
     from engine.errors import EngineError
     from engine.opening import is_single, open_file, weights_nbytes
     from engine.paths import open_path

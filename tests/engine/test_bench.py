@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from engine import bench
-from engine.cli import open_with_tokenizer
+from engine.commands import open_with_tokenizer
 from engine.errors import EngineError
 from engine.kernels import probe
 
