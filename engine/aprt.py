@@ -11,7 +11,6 @@ A file is exactly 12 + 4 * dim_product bytes long. The bits of every value are k
 import os
 import stat
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import EngineError
+from engine.outputs import replace_file
 from engine.stages import WHOLE_MODEL
 
 MAGIC = b"APRT"
@@ -98,27 +98,6 @@ def read_tensor(path: Path) -> StageTensor:
     values = np.asarray(words).astype(np.uint32, copy=False).view(np.float32)
     values.flags.writeable = False
     return StageTensor(head.layer, values)
-
-
-def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write the parts one after another to a temporary file beside `path`, then put it in place in one step.
-
-    Raises EngineError when the system refuses; the temporary file does not stay behind.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            for part in parts:
-                file.write(part)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise EngineError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(path),
-            hint="choose another folder, or make room and give write permission there",
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> IO[bytes]:

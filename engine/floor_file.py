@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine import aprt
 from engine.errors import EngineError
+from engine.outputs import replace_file
 from engine.stages import NAMES, ORDER, WHOLE
 from engine.trace_folder import TracedModel
 
@@ -137,7 +137,7 @@ class Floor:
 
 def write_floor(path: Path, floor: Floor) -> None:
     """Write the file in one step; raises EngineError."""
-    aprt.replace_file(path, (floor.as_bytes(),))
+    replace_file(path, (floor.as_bytes(),))
 
 
 def read_floor(path: Path) -> Floor:

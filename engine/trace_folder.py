@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from engine import aprt
 from engine.checkpoint import name_of
 from engine.errors import EngineError
+from engine.outputs import place_of, replace_file
 from engine.stages import ORDER, WHOLE
 
 FORMAT = "aprt-trace/1"
@@ -108,7 +109,8 @@ class TraceWriter:
         stages  names out of engine.stages.NAMES
         layers  the selected layers, for stages that belong to one
 
-        Raises EngineError when nothing is selected or the folder cannot be made.
+        Raises EngineError when nothing is selected, the folder cannot be made, or something that is no file lies where
+        one belongs.
         """
         self.folder = folder
         self._selected = _selection(stages, layers)
@@ -119,6 +121,8 @@ class TraceWriter:
                 "the selected stages have no tensor in the selected layers",
                 hint="the embedding lies in layer 0: select that layer, or another stage",
             )
+        for path in (folder / MANIFEST, *(stage_path(folder, *key) for key in self._selected)):
+            place_of(path)
         self._make(folder)
 
     def __enter__(self) -> Self:
@@ -193,7 +197,7 @@ class TraceWriter:
         file = self.folder / MANIFEST
         manifest = _checked(document, str(file))
         # ASCII, sorted and indented: the same on every machine, and a change shows as one line
-        aprt.replace_file(file, ((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"),))
+        replace_file(file, ((json.dumps(document, sort_keys=True, indent=1) + "\n").encode("ascii"),))
         return manifest
 
     def _make(self, folder: Path) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 STEPS = ("forward", "_through", "embed", "normalise", "project", "rotate", "attend", "activate", "logits")
 TARGETS = (
-    *("engine/aprt.py:pack_header", "engine/aprt.py:write_tensor", "engine/aprt.py:replace_file"),
+    *("engine/aprt.py:pack_header", "engine/aprt.py:write_tensor", "engine/outputs.py:replace_file"),
     *("engine/trace_folder.py:tap", "engine/trace_folder.py:stage_path", "engine/reference.py"),
     *(f"engine/kernels/{name}.py" for name in ("attention", "blocks", "dots", "floats", "heads", "rows", "simd")),
     *("engine/kernels/steps.py", "engine/kernels/tiles.py"),

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +63,9 @@ def run(args: argparse.Namespace) -> int:
     from engine.bisection.report import BisectReport
     from engine.bisection.run import bisect
     from engine.bisection.sides import FOLDER, parse
+    from engine.outputs import file_at, replace_file
 
-    report_file = _report_file(args.report)
+    report_file = None if args.report is None else file_at("--report", args.report)
     subject = parse(args.subject, "fast")
     if args.oracle is None and (subject.engine in (FOLDER, "reference")):
         raise EngineError("there is nothing to compare it with", where=args.subject, hint="name an ORACLE as well")
@@ -89,24 +89,10 @@ def run(args: argparse.Namespace) -> int:
         command=_command(args, prompt, oracle.text),
     )
     if report_file is not None:
-        from engine.aprt import replace_file
-
         replace_file(report_file, (page(report).encode(),))
         note(f"page written: {report_file}")
     print(json.dumps(report.as_json()) if args.json else report.as_text())
     return found.verdict.exit_code
-
-
-def _report_file(name: str | None) -> Path | None:
-    """Where the page goes; refused now, not after minutes, if it cannot go there."""
-    if name is None:
-        return None
-    path = Path(name)
-    if not name or path.is_dir():
-        raise EngineError("is no name of a file", where=f"--report {name!r}", hint="name an HTML file")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise EngineError("its folder is missing or cannot be written", where=f"--report {name}", hint="make it first")
-    return path
 
 
 def _check_flags(args: argparse.Namespace, engines: tuple[str, ...]) -> None:

@@ -31,6 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from engine.floor_file import read_floor, write_floor
+    from engine.outputs import file_at
 
     if args.model.endswith(".json"):
         for flag in ("prompts", "oracle", "output"):
@@ -38,11 +39,7 @@ def run(args: argparse.Namespace) -> int:
                 raise EngineError("a floor that is measured already is only printed", where=f"--{flag}")
         floor = read_floor(Path(args.model))
     else:
-        output = None if args.output is None else Path(args.output)
-        if output is not None and (args.output == "" or output.is_dir() or not output.parent.is_dir()):
-            raise EngineError(
-                f"{args.output!r} is no file in a folder that exists", where="--output", hint="name one: floor.json"
-            )
+        output = None if args.output is None else file_at("--output", args.output)
         floor = measured(args)
         if output is not None:
             write_floor(output, floor)

@@ -2,13 +2,13 @@
 
 import argparse
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from engine import stages
 from engine.commands import MODEL, note
 from engine.errors import EngineError
 from engine.oracles import MODULES, Oracle, open_oracle
+from engine.outputs import folder_at
 
 EXAMPLE = (
     "example: apr oracle transformers tiny-qwen2 --output hf, apr trace tiny-qwen2 --save-tensor all --output ours, "
@@ -38,8 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.output == "":
-        raise EngineError("the name of the folder is empty", where="--output", hint="name one")
+    folder = folder_at("--output", args.output)
     chosen = stages.parse_stages(args.save_tensor)  # before the model is loaded: a typo must not cost a minute
     layers = stages.parse_layers(args.layer) if args.layer is not None else None
     options = _options(args)
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from engine.registry import locate
     from engine.trace_folder import TraceWriter
 
-    folder, place = Path(args.output), locate(args.model)
+    place = locate(args.model)
     with identity_beside(place) as sha256:
         opened = open_model(place)
         config = opened.model.config

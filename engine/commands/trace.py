@@ -2,7 +2,6 @@
 
 import argparse
 from importlib.metadata import version
-from pathlib import Path
 
 from engine import stages
 from engine.commands import (
@@ -15,6 +14,7 @@ from engine.commands import (
     served_by,
 )
 from engine.errors import EngineError
+from engine.outputs import folder_at
 
 PAYLOAD_SWITCH = object()
 
@@ -50,10 +50,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.output == "":
-        raise EngineError(
-            "the name of the folder is empty", where="--output", hint="leave the flag out for the default"
-        )
+    named = None if args.output is None else folder_at("--output", args.output)
     chosen = stages.parse_stages(args.save_tensor)  # before the model is loaded: a typo must not cost a minute
     layers = stages.parse_layers(args.layer) if args.layer is not None else None
     from engine import trace_folder
@@ -82,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             kv_cache=args.kv_cache,
             tell=note,
         )
-        folder = Path(args.output) if args.output else trace_folder.default_folder(model.path)
+        folder = named or trace_folder.default_folder(model.path)
         with trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers)) as writer:
             path.forward(prompt, tap=writer.tap)
             manifest = writer.finish(

@@ -155,21 +155,6 @@ def test_a_file_is_replaced_whole_and_an_open_mapping_keeps_the_old_values(writt
     assert [path.name for path in written.parent.iterdir()] == ["x.bin"]
 
 
-def test_a_write_that_breaks_off_leaves_the_old_file_and_no_other(written):
-    before = written.read_bytes()
-
-    def parts():
-        yield b"half"
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(
-        EngineError, match=r"x\.bin: cannot be written: No space left on device\n  hint: choose another"
-    ):
-        aprt.replace_file(written, parts())
-    assert written.read_bytes() == before
-    assert [path.name for path in written.parent.iterdir()] == ["x.bin"]
-
-
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(EngineError, match=r"none/x\.bin: cannot be written: No such file or directory\n"):
         aprt.write_tensor(tmp_path / "none" / "x.bin", 0, np.zeros(2, np.float32))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -121,6 +122,25 @@ def test_an_interrupted_trace_leaves_no_manifest(tmp_path):
     assert (tmp_path / "manifest.json").exists()  # nothing was overwritten yet: it still tells the truth
     writer.tap("lm_head", None, np.zeros(10, np.float32))
     assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("place", ["manifest.json", "layer-1/ffn_up.bin"])
+def test_what_is_no_file_where_one_belongs_is_refused_before_anything_is_written(tmp_path, place):
+    trace(tmp_path)
+    (tmp_path / place).unlink()
+    os.mkfifo(tmp_path / place)
+    with pytest.raises(EngineError, match=rf"^{tmp_path / place}: is a named pipe, not a regular file\n"):
+        tf.TraceWriter(tmp_path, stages=NAMES, layers=range(LAYERS))
+    assert (tmp_path / place).is_fifo()
+    assert (tmp_path / "manifest.json").exists()
+
+
+def test_a_link_to_a_tensor_file_is_followed(tmp_path):
+    (tmp_path / "other.bin").touch()
+    (tmp_path / "lm_head.bin").symlink_to("other.bin")
+    trace(tmp_path, stages=("lm_head",))
+    assert (tmp_path / "lm_head.bin").is_symlink()
+    assert aprt.read_tensor(tmp_path / "other.bin").values.size == 10
 
 
 def test_files_of_an_earlier_trace_stay_but_are_not_listed(tmp_path):

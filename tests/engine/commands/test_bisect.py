@@ -1,6 +1,7 @@
 """Tests of `apr bisect`: what it is told, what it says, and the story of a fault behind a check that fails silently."""
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -145,12 +146,27 @@ def test_report_is_a_page_written_in_one_step(capsys, model, tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
 
 
+def test_the_page_takes_the_place_of_what_a_link_leads_to(capsys, model, tmp_path):
+    (tmp_path / "page.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("page.html")
+    told(capsys, model, "--prompt", PROMPT, "--report", str(tmp_path / "link.html"), form=None)
+    assert (tmp_path / "link.html").is_symlink()
+    assert "WITHIN_FLOOR" in (tmp_path / "page.html").read_text()
+
+
 @pytest.mark.parametrize(
-    ("name", "message"), [("", "is no name of a file"), ("no/where.html", "its folder is missing")]
+    ("name", "error"),
+    [
+        ("", "apr: --report: the name of the file is empty\n  hint: name one\n"),
+        ("no/where.html", "apr: --report no/where.html: there is no folder no\n  hint: make it first\n"),
+        (".", "apr: --report .: is a folder, not a regular file\n  hint: name a file that may be replaced\n"),
+        ("pipe", "apr: --report pipe: is a named pipe, not a regular file\n  hint: name a file that may be replaced\n"),
+    ],
 )
-def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(capsys, monkeypatch, tmp_path, name, message):
+def test_a_report_that_cannot_be_written_is_refused_before_anything_runs(capsys, monkeypatch, tmp_path, name, error):
     monkeypatch.chdir(tmp_path)
-    assert message in refused(capsys, "no-such-model", "--report", name)
+    os.mkfifo("pipe")
+    assert refused(capsys, "no-such-model", "--report", name) == error
 
 
 def test_a_folder_is_an_oracle(capsys, model, folder):

@@ -109,9 +109,10 @@ def test_oracles_are_measured_where_they_are_asked_for(apr, prompts, monkeypatch
         (["--prompts", "empty.txt"], "empty.txt: holds no prompt\n  hint: write one in each line\n"),
         (["--prompts", "latin.txt"], "latin.txt: offset 3: is not UTF-8"),
         (["--prompts", "long.txt"], "long.txt:2: the prompt has "),
-        (["--output", ""], "--output: '' is no file in a folder that exists\n  hint: name one: floor.json\n"),
-        (["--output", "."], "--output: '.' is no file in a folder that exists"),
-        (["--output", "no/where.json"], "--output: 'no/where.json' is no file in a folder that exists"),
+        (["--output", ""], "--output: the name of the file is empty\n  hint: name one\n"),
+        (["--output", "."], "--output .: is a folder, not a regular file\n"),
+        (["--output", "pipe"], "--output pipe: is a named pipe, not a regular file\n"),
+        (["--output", "no/where.json"], "--output no/where.json: there is no folder no\n"),
         (
             ["--oracle", "llama-cpp:f16"],
             "--oracle: llama-cpp chooses its types by itself\n  hint: write llama-cpp alone\n",
@@ -121,6 +122,7 @@ def test_oracles_are_measured_where_they_are_asked_for(apr, prompts, monkeypatch
 )
 def test_what_cannot_be_measured_is_one_error_and_leaves_no_file(apr, arguments, message):
     Path("empty.txt").write_text(" \n\n")
+    os.mkfifo("pipe")
     Path("latin.txt").write_bytes(b"caf\xe9")
     Path("long.txt").write_text("a\n" + "a b c d " * 300 + "\n")
     before = sorted(os.listdir())

@@ -182,6 +182,7 @@ def test_an_oracle_that_stops_half_way_leaves_nothing(apr, monkeypatch):
     ("arguments", "error"),
     [
         (["--output", ""], "apr: --output: the name of the folder is empty\n  hint: name one\n"),
+        (["--output", "/proc/version"], "apr: --output /proc/version: is no folder\n  hint: name another one\n"),
         (
             ["--layer", "2..9"],
             "apr: --layer: the model has 4 layers: 2..9 ends past them\n  hint: 0..4 names them all\n",

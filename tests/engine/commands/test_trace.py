@@ -1,5 +1,6 @@
 """Tests of engine.commands.trace: what is written where, and what is refused."""
 
+import os
 import re
 import shutil
 import threading
@@ -105,12 +106,21 @@ def test_an_embedding_without_layer_0_is_refused(apr, small):
     assert "no tensor in the selected layers" in err
 
 
-@pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nowhere"])
-def test_a_folder_that_cannot_be_made_is_an_error(apr, tmp_path, small, folder):
+@pytest.mark.parametrize(
+    ("folder", "error"),
+    [
+        ("file", "--output file: is no folder\n"),
+        ("file/below", "--output file/below: cannot be made: file is no folder\n"),
+        ("pipe", "--output pipe: is no folder\n"),
+        ("/proc/nowhere", "/proc/nowhere: the folder cannot be made: "),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_an_error(apr, tmp_path, small, folder, error):
     (tmp_path / "file").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
     code, out, err = apr("trace", small, "--save-tensor", "lm_head", "--output", folder)
     assert (code, out) == (2, "")
-    assert err.startswith(f"apr: {folder}: the folder cannot be made: ")
+    assert err.startswith(f"apr: {error}")
     assert (tmp_path / "file").read_text() == "mine"
 
 
