@@ -27,7 +27,8 @@ from engine.stages import ORDER, WHOLE
 
 FORMAT = "aprt-trace/1"
 MANIFEST = "manifest.json"
-PATHS = ("reference", "fast", "transformers", "llama-cpp")
+OWN = ("reference", "fast")
+PATHS = (*OWN, "transformers", "llama-cpp")
 """Who may have computed a trace: one of our execution paths, or an oracle (engine.oracles)."""
 _AGAIN = "write the folder again with `apr trace`"
 _NAMES: dict[type, str] = {str: "text", int: "an integer", list: "a list", dict: "an object"}
@@ -63,6 +64,7 @@ class Manifest:
     variant  the kernel variant that served; of an oracle, its dtype or backend
     kv_cache what the fast path kept keys and values in; None of the reference path, and where nobody wrote it down
     tensors  in the order of execution
+    missing  stages that an oracle cannot give, whatever was selected; our own paths give all
     """
 
     engine: str
@@ -73,6 +75,7 @@ class Manifest:
     variant: str
     tensors: tuple[Entry, ...]
     kv_cache: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 def stage_path(folder: Path, stage: str, layer: int | None) -> Path:
@@ -164,18 +167,19 @@ class TraceWriter:
         path: str,
         variant: str,
         kv_cache: str | None = None,
+        missing: Iterable[str] = (),
     ) -> Manifest:
         """Write the manifest and return it; its fields are those of Manifest, those of model of TracedModel.
 
         Raises EngineError when a selected tensor never came (a partial trace gets no manifest), or a field is not as
         read_manifest demands it.
         """
-        missing = sorted(self._selected - self._entries.keys(), key=lambda key: execution_order(*key))
-        if missing:
-            stage, layer = missing[0]
+        absent = sorted(self._selected - self._entries.keys(), key=lambda key: execution_order(*key))
+        if absent:
+            stage, layer = absent[0]
             owner = "the whole model" if layer is None else f"layer {layer}"
             raise EngineError(
-                f"{len(missing)} of {len(self._selected)} selected tensors were not traced, first {stage} of {owner}",
+                f"{len(absent)} of {len(self._selected)} selected tensors were not traced, first {stage} of {owner}",
                 where=str(self.folder),
                 hint="select layers that the model has (`apr inspect` counts them)",
             )
@@ -189,6 +193,7 @@ class TraceWriter:
             "path": path,
             "variant": variant,
             **({"kv_cache": kv_cache} if kv_cache else {}),
+            **({"missing": lacking} if (lacking := list(missing)) else {}),
             "tensors": [
                 {"file": entry.file, "stage": entry.stage, "layer": entry.layer, "shape": list(entry.shape)}
                 for entry in entries
@@ -272,6 +277,7 @@ def _checked(document: Any, where: str) -> Manifest:
             variant=_value(document, "variant", str),
             kv_cache=_value(document, "kv_cache", str) if "kv_cache" in document else None,
             tensors=tuple(sorted(entries, key=lambda entry: execution_order(entry.stage, entry.layer))),
+            missing=tuple(_value(document, "missing", list)) if "missing" in document else (),
         )
         if not tokens or not all(type(token) is int and token >= 0 for token in tokens):
             raise ValueError(f"tokens must be a list of ids, not {tokens!r:.80}")
@@ -281,9 +287,24 @@ def _checked(document: Any, where: str) -> Manifest:
             raise ValueError(f"sha256 must be 64 hex digits, not {manifest.model.sha256!r:.80}")
         if len({entry.file for entry in entries}) < len(entries):
             raise ValueError("a tensor is listed twice")
+        _check_missing(manifest)
     except ValueError as error:
         raise EngineError(str(error), where=where, hint=_AGAIN) from error
     return manifest
+
+
+def _check_missing(manifest: Manifest) -> None:
+    """Raise ValueError unless the missing stages are such, once each, of an oracle, and not among the tensors."""
+    missing, given = manifest.missing, {entry.stage for entry in manifest.tensors}
+    for place, stage in enumerate(missing):
+        if type(stage) is not str or stage not in ORDER:
+            raise ValueError(f"missing must be a list of stages, and {stage!r:.80} is none")
+        if stage in given:
+            raise ValueError(f"{stage} is listed as missing, and given")
+        if stage in missing[:place]:
+            raise ValueError(f"{stage} is listed as missing twice")
+    if missing and manifest.path in OWN:
+        raise ValueError(f"the path {manifest.path} gives every stage, and cannot have {', '.join(missing)} missing")
 
 
 def _entry(item: Any) -> Entry:

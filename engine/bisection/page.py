@@ -8,10 +8,11 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 from engine.bisection.measured import CARRIED_ALLOWANCE, Row
 from engine.bisection.readings import PEAK_ALLOWANCE, Reading
-from engine.bisection.report import BisectReport, cost_text, decisive_text, details, served, where
+from engine.bisection.report import BisectReport, cost_text, details, served, tokens_text, where
 from engine.bisection.stages import name_of
 from engine.bisection.verdict import Defect
 from engine.stage_error import SINGLE_ALLOWANCE, WHOLE_ALLOWANCE
@@ -49,7 +50,7 @@ def page(report: BisectReport) -> str:
     for heading, listed in (("Defects", verdict.defects), ("Suspects that are not proved", verdict.suspects)):
         if listed:
             parts.append(_section(heading, "".join(map(_defect, listed)) + _replay(report)))
-    for heading, texts in (("Missing", verdict.missing), ("Notes", verdict.notes)):
+    for heading, texts in (("Missing", verdict.missing), ("Notes", report.notes())):
         if texts:
             parts.append(_section(heading, "<ul>" + "".join(f"<li>{_text(one)}</li>" for one in texts) + "</ul>"))
     rows, layers = found.measured.rows, found.measured.layers
@@ -92,8 +93,9 @@ def _decisive(report: BisectReport) -> list[tuple[str, str]]:
         facts.append(
             ("tokens", f"differ from position {m.tokens.position} on: {m.tokens.subject} and {m.tokens.oracle}")
         )
-    facts.append(("logits", decisive_text(m.decisive) if m.decisive else "not on both sides"))
-    facts.append(("compared", f"{counts['compared']} of {counts['expected']} stages, {len(found.tokens)} tokens"))
+    facts.append(("logits", report.logits()))
+    facts.append(("compared", f"{counts['compared']} of {counts['expected']} stages, {tokens_text(found)}"))
+    facts += [("not tested", one) for one in report.not_tested]
     return facts
 
 
@@ -160,10 +162,8 @@ def _legend() -> str:
     )
 
 
-def _provenance(side: dict[str, object]) -> str:
-    model = side.get("model")
-    if not isinstance(model, dict):
-        return str(side["engine"])
+def _provenance(side: dict[str, Any]) -> str:
+    model = side["model"]
     return f"{model['name']} ({model['architecture']}), {model['file'] or side['side']}, sha256 {model['sha256']}"
 
 

@@ -25,8 +25,10 @@ class BisectReport:
     """A bisection and what was run.
 
     version  of the package
-    subject, oracle  side (as named), engine, path, variant .. and model (name, architecture, file, sha256; None for a
-             folder of stages, whose manifest says it)
+    subject, oracle  side (MODEL@engine), engine, path, variant .. and model (name, architecture, file, sha256; of a
+             folder of stages what its manifest says, and no file)
+    itself   what it means that both sides are one and the same; "" where they are not
+    not_tested  what comparing these sides cannot show, a line each
     command  that gives the same again
     """
 
@@ -35,6 +37,8 @@ class BisectReport:
     oracle: dict[str, Any]
     prompt: str
     found: Bisection
+    itself: str
+    not_tested: Sequence[str]
     command: Sequence[str]
 
     @property
@@ -64,7 +68,8 @@ class BisectReport:
             "suspects": [self._defect(one) for one in verdict.suspects],
             "findings": [_finding(one.kind, one.key, one.text) for one in m.findings],
             "missing": verdict.missing,
-            "notes": verdict.notes,
+            "not_tested": [*filter(None, [self.itself]), *self.not_tested],
+            "notes": self.notes(),
             "cost": found.cost,
             "rows": [_row(row) for row in m.rows],
             "replay": self.replay,
@@ -93,21 +98,25 @@ class BisectReport:
         lines += [f"subject   {served(self.subject)}", f"oracle    {served(self.oracle)}"]
         if found.computed:
             lines.append(f"computed  {found.computed}")
-        lines.append(f"logits    {decisive_text(m.decisive)}" if m.decisive else "logits    not on both sides")
+        lines.append(f"logits    {self.logits()}")
         lines.append(
             f"stages    {counts['compared']} of {counts['expected']} compared; the subject gave {counts['subject']}, "
-            f"the oracle {counts['oracle']}; {len(found.tokens)} tokens"
+            f"the oracle {counts['oracle']}; {tokens_text(found)}"
         )
         for name in ("cumulative", "isolated"):
             if highest := _highest(m.rows, name):
                 lines.append(f"{name:<11}at most {highest[1].whole:.3g} times its floor, at {name_of(highest[0])}")
-        lines += [f"note      {one}" for one in verdict.notes]
+        lines += [f"not tested {one}" for one in self.not_tested]
+        lines += [f"note      {one}" for one in self.notes()]
         lines.append(f"cost      {cost_text(found)}")
         lines.append(f"replay    {self.replay}")
         return "\n".join(lines)
 
     def headline(self) -> str:
         """The verdict in words."""
+        return "; ".join(filter(None, (self._verdict_in_words(), self.itself)))
+
+    def _verdict_in_words(self) -> str:
         verdict, counts = self.found.verdict, self.counts()
         if verdict.name == "EQUAL":
             return f"every bit of {counts['compared']} stages"
@@ -122,6 +131,24 @@ class BisectReport:
         ] * bool(names)
         parts += [one.kind for one in self.found.measured.findings]
         return f"{self.subject['side']}: {'; '.join(parts)}"
+
+    def notes(self) -> list[str]:
+        """Those of the verdict, and that two models were run where they were two."""
+        a, b = (side["model"] for side in (self.subject, self.oracle))
+        if a["sha256"] == b["sha256"]:
+            return list(self.found.verdict.notes)
+        two = f"the sides run two models, of sha256 {a['sha256'][:16]}.. and {b['sha256'][:16]}.."
+        return [*self.found.verdict.notes, two]
+
+    def logits(self) -> str:
+        """What a user of the model sees of the difference, or why that is not known."""
+        if self.found.measured.decisive is not None:
+            return decisive_text(self.found.measured.decisive)
+        row = next(row for row in self.found.measured.rows if row.key[0] == "lm_head")
+        if row.why:
+            return f"not compared: lm_head is {row.why}"
+        bits = "every bit is the same on both sides" if row.equal_bits else "other bits on the two sides"
+        return f"{bits}; without a model at hand, no more is measured of them"
 
     def _defect(self, one: Defect) -> dict[str, Any]:
         values = asdict(one)
@@ -177,6 +204,11 @@ def decisive_text(d: Decisive) -> str:
     else:
         choice = f"likeliest token {d.top1[0]} on both sides, margin {d.margin:.3g}"
     return f"{choice}; {d.top5} of the top 5 shared; KL divergence {d.kl:.3g} nats"
+
+
+def tokens_text(found: Bisection) -> str:
+    """How many tokens were run."""
+    return f"{len(found.tokens)} token{'s' * (len(found.tokens) > 1)}"
 
 
 def served(side: dict[str, Any]) -> str:

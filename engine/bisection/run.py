@@ -136,7 +136,7 @@ class _Bench:
     ) -> None:
         self.subject, self.oracle, self.tokens, self.model = subject, oracle, tokens, model
         self.judged, self.traced, self.evaluations = judged, traced, evaluations
-        self.config, self.evaluated = model.config, 0
+        self.config, self.evaluated, self.floor_of_own = model.config, 0, Floor({})
         self.claims = subject.spec.engine if isinstance(subject, PathSide) else None
         self.parts = subject.parts(len(tokens)) if isinstance(subject, PathSide) else (len(tokens),)
 
@@ -148,6 +148,7 @@ class _Bench:
         rows = self._with("cumulative", m.rows, self.traced.stages, wanted, free, both)
         computed, found = "", dict[Key, Clue]()
         findings: list[Finding] = []
+        told = False
         if self.subject.injects:
             names = [name for name in both if exact is None or name != HANDED]
             more = (RESTS,) if self.claims == "fast" and INT8 in names else ()
@@ -158,13 +159,22 @@ class _Bench:
             due = wanted if exact is None else fixed.exact
             rows = self._with("isolated", rows, forced, due, fixed, names, given=wanted)
             if self.claims is not None and INT8 in fixed.errors:
-                findings, computed, others = clues.served_otherwise(self.claims, forced, fixed, self.model, self.parts)
+                # where the oracle lacks a stage's inputs, the subject and the floor computed from others each
+                fed = {key: array for key, array in forced.items() if self._is_fed(key, wanted)}
+                others: list[tuple[Key, slice]] = []
+                if told := any(weights(key, self.model) for key in fed):
+                    findings, computed, others = clues.served_otherwise(self.claims, fed, fixed, self.model, self.parts)
                 if self.claims == "fast":
                     rows = self._predicted(rows, forced, fixed, others)
             found |= self._clues(rows, ("isolated", "predicted"), forced, due, fixed, wanted)
         facts = self._decisive(free, both)
         # always: where a stage was handed over, what a fused kernel had done was done again behind it
         rows = self._own(rows, self.traced.stages, found)
+        if self.claims == "fast" and not told:
+            also, computed, _ = clues.served_otherwise(
+                self.claims, self.traced.stages, self.floor_of_own, self.model, self.parts
+            )
+            findings += also
         rows = self._repaired(rows, free, both, found)
         if self.forwards < FORWARDS:
             findings += self._silence(self.subject.untraced(self.tokens), free)
@@ -182,6 +192,8 @@ class _Bench:
         """
         names = self.subject.arithmetic
         floor = self.evaluations.floor(self.model, names, self.tokens, stages)
+        if not fresh:
+            self.floor_of_own = floor
         read_rows = self._with("own", rows, stages, floor.exact, floor, names, given=stages)
         if fresh:
             read_rows = [_looked_at_again(old, new) for old, new in zip(rows, read_rows, strict=True)]
@@ -212,8 +224,7 @@ class _Bench:
         c, found = self.config, []
         for row in rows:
             formats = [weight.format.block > 1 for weight in weights(row.key, self.model)]
-            known = all(one in self.judged.stages for one in inputs(row.key, c.n_layers))
-            if row.why or not any(formats) or not known:
+            if row.why or not any(formats) or not self._is_fed(row.key, self.judged.stages):
                 found.append(row)
                 continue
             got, want = forced[row.key], fixed.rests[row.key]
@@ -227,6 +238,10 @@ class _Bench:
             resolution = max(RESOLUTION, math.sqrt(terms) * float(np.finfo(np.float32).eps))
             found.append(replace(row, predicted=read(got, want, row.key[0], c, floors, resolution)))
         return found
+
+    def _is_fed(self, key: Key, given: Stages) -> bool:
+        """Whether all that a stage reads was handed over."""
+        return all(one in given for one in inputs(key, self.config.n_layers))
 
     def _is_exact(self, side: Side) -> bool:
         """Whether its stages are those of the reference's pass over the same model."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import aprt, oracles
+from engine import aprt
+from engine.bisection.naming import Spec
 from engine.bisection.stages import SQUARE, Key, name_of, shape
 from engine.errors import EngineError
 from engine.model import Model
-from engine.paths import NAMES as PATHS
-from engine.paths import open_path
-from engine.trace_folder import FORMAT, MANIFEST, read_manifest
+from engine.oracles.transformers import DTYPES
+from engine.paths import ExecutionPath, open_path
+from engine.trace_folder import MANIFEST, Manifest, read_manifest
 from engine.variants import KV_CACHES
 
 if TYPE_CHECKING:
@@ -24,49 +25,12 @@ F32 = NDArray[np.float32]
 Stages = dict[Key, F32]
 """The output of each stage for a whole prompt, as engine.reference taps it; what is missing is not there."""
 
-FOLDER = "folder"
-FORMS = "MODEL, MODEL@fast, MODEL@reference, MODEL@transformers[:DTYPE], MODEL@llama-cpp, or a folder of stages"
 CACHED = "float16 cache"
 """The name under which the floor knows that keys and values were rounded to float16."""
 HALVES = "float16 products"
 """The name under which it knows that activations are rounded to 16 bits where they meet weights of 16 bits (ggml)."""
 HANDED = "handed over in float32"
 """The name under which it knows that a stage computed from more digits than those that are handed over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A side as the user named it.
-
-    model   a name or path that engine.registry.locate knows; of a folder of stages, its path
-    engine  of PATHS, of the oracles, or FOLDER
-    dtype   of transformers; None where none was named
-    """
-
-    text: str
-    model: str
-    engine: str
-    dtype: str | None = None
-
-
-def parse(text: str, default: str) -> Spec:
-    """A side from its text; `default` is the engine of a model that is named alone.
-
-    Raises EngineError for an engine that there is not. A name with an @ of its own (OWNER/NAME@REVISION) is a model.
-    """
-    if (Path(text) / MANIFEST).is_file() and FORMAT in (Path(text) / MANIFEST).read_text(errors="replace"):
-        return Spec(text, text, FOLDER)
-    model, at, tail = text.rpartition("@")
-    engine, colon, dtype = tail.partition(":")
-    if at and engine in (*PATHS, *oracles.MODULES):
-        if not model:
-            raise EngineError(f"no model before the @ in {text!r}", hint=f"a side is {FORMS}")
-        if colon and engine != "transformers":
-            raise EngineError(f"{engine} has no choice of a dtype", where=text, hint=f"a side is {FORMS}")
-        return Spec(text, model, engine, dtype if colon else None)
-    if at and "/" not in text and not Path(text).exists():
-        raise EngineError(f"there is no engine {tail!r}", where=text, hint=f"a side is {FORMS}")
-    return Spec(text, text, default)
 
 
 class Pieces:
@@ -138,16 +102,23 @@ class PathSide:
         """How many tokens come at a time."""
         return (tokens - 1, 1) if self.split and tokens > 1 else (tokens,)
 
-    def _run(self, tokens: Sequence[int], pieces: Pieces | None) -> F32:
-        path = open_path(
+    def check(self) -> None:
+        """Refuse options that the path does not take, before anything runs; raises EngineError."""
+        self._opened(1)
+
+    def _opened(self, capacity: int) -> ExecutionPath:
+        return open_path(
             self.model,
             self.spec.engine,
-            capacity=len(tokens),
+            capacity=capacity,
             threads=self.threads,
             variant=self.variant,
             kv_cache=self.kv_cache,
             tell=self.tell,
         )
+
+    def _run(self, tokens: Sequence[int], pieces: Pieces | None) -> F32:
+        path = self._opened(len(tokens))
         start = 0
         for part in self.parts(len(tokens)):
             if pieces is not None:
@@ -213,10 +184,10 @@ class FolderSide:
     def __init__(self, spec: Spec) -> None:
         """Read the manifest and every tensor; raises EngineError for a file that is not as the manifest says."""
         self.spec, self.injects, self.forwards = spec, False, 0
-        self.missing: tuple[str, ...] = ()
         self.model: None = None
         folder = Path(spec.model)
         self.manifest = read_manifest(folder)
+        _check_arithmetic(self.manifest, str(folder / MANIFEST))
         self.kept: Stages = {}
         for entry in self.manifest.tensors:
             tensor = aprt.read_tensor(folder / entry.file)
@@ -228,6 +199,11 @@ class FolderSide:
                     hint="write the folder again",
                 )
             self.kept[entry.stage, entry.layer] = tensor.values.reshape(entry.shape)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Stages that what wrote the folder could not give."""
+        return self.manifest.missing
 
     @property
     def arithmetic(self) -> tuple[str, ...]:
@@ -269,7 +245,23 @@ class FolderSide:
 
     def facts(self) -> dict[str, Any]:
         m = self.manifest
-        return {"engine": m.engine, "path": m.path, "variant": m.variant, "kv_cache": m.kv_cache}
+        head = {"engine": m.engine, "path": m.path, "variant": m.variant, "kv_cache": m.kv_cache}
+        return {**head, "missing": list(m.missing)}
+
+
+def _check_arithmetic(m: Manifest, where: str) -> None:
+    """Raise EngineError where the floor of what a manifest says that ran is not known."""
+    known = {
+        "transformers": ("variant", m.variant, DTYPES),
+        "fast": ("kv_cache", m.kv_cache or KV_CACHES[0], KV_CACHES),
+    }
+    key, value, values = known.get(m.path, ("", "", ("",)))
+    if value not in values:
+        raise EngineError(
+            f"{key} is {value!r}, and of the path {m.path} it is one of: {', '.join(values)}",
+            where=where,
+            hint="write the folder again: what its numbers were rounded to decides what they may err by",
+        )
 
 
 Side = PathSide | OracleSide | FolderSide

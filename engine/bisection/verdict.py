@@ -68,7 +68,10 @@ def judge(m: Measured) -> Verdict:
         equal = bool(compared) and len(compared) == len(m.rows) and all(row.equal_bits for row in compared)
         if equal and m.tokens is None and not any(row.nan for row in compared):
             return Verdict(name=EQUAL)
-        return Verdict(name=CANNOT_TELL, missing=(m.untested, *_missing(m, compared, (), ())))
+        missing = _missing(m, compared, (), ())
+        if not missing or not all(row.equal_bits for row in compared):  # equal bits need no floor
+            missing = [m.untested, *missing]
+        return Verdict(name=CANNOT_TELL, missing=tuple(missing))
     order = {row.key: place for place, row in enumerate(m.rows)}
     found = [row for row in m.rows if row.suspect]
     left = [row for row in m.rows if not row.suspect and not row.agrees]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ from engine.variants import VARIABLE, VARIANTS
 
 if TYPE_CHECKING:
     from engine.bisection.measured import TokenDifference
-    from engine.bisection.sides import Side, Spec
+    from engine.bisection.naming import Spec
+    from engine.bisection.sides import Side
     from engine.opening import Opened
 
 DEFAULT_PROMPT = (
@@ -59,17 +61,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from importlib.metadata import version
 
+    from engine.bisection.naming import FOLDER, parse
     from engine.bisection.page import page
     from engine.bisection.report import BisectReport
     from engine.bisection.run import bisect
-    from engine.bisection.sides import FOLDER, parse
+    from engine.bisection.shared import beside_itself, not_tested
     from engine.outputs import file_at, replace_file
 
     report_file = None if args.report is None else file_at("--report", args.report)
     subject = parse(args.subject, "fast")
     if args.oracle is None and (subject.engine in (FOLDER, "reference")):
         raise EngineError("there is nothing to compare it with", where=args.subject, hint="name an ORACLE as well")
-    oracle = parse(args.oracle or f"{subject.model}@reference", "reference")
+    oracle = parse(f"{subject.model}@reference" if args.oracle is None else args.oracle, "reference")
     _check_flags(args, (subject.engine, oracle.engine))
     sides = _Sides(args)
     a, b = sides.opened(subject, split=True), sides.opened(oracle, split=oracle.engine != "reference")
@@ -80,12 +83,15 @@ def run(args: argparse.Namespace) -> int:
         found = bisect(a, b, tokens, difference)
     finally:
         sides.close()
+    same_model = sides.identity(a) == sides.identity(b)
     report = BisectReport(
         version=version("pv-contracts"),
         subject=sides.facts(a),
         oracle=sides.facts(b),
         prompt=prompt,
         found=found,
+        itself=beside_itself(a, b, same_model),
+        not_tested=not_tested(a, b, same_model, len(tokens)),
         command=_command(args, prompt, oracle.text),
     )
     if report_file is not None:
@@ -115,12 +121,13 @@ class _Sides:
     """Both sides, with each model opened once."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.models = args, dict[Path, "Opened"]()
+        self.args, self.models, self.digests = args, dict[Path, "Opened"](), dict[Path, str]()
         self.sides: list[Side] = []
 
     def opened(self, spec: "Spec", *, split: bool) -> "Side":
         from engine import oracles
-        from engine.bisection.sides import FOLDER, FolderSide, OracleSide, PathSide
+        from engine.bisection.naming import FOLDER
+        from engine.bisection.sides import FolderSide, OracleSide, PathSide
         from engine.opening import open_model
         from engine.registry import locate
 
@@ -137,6 +144,7 @@ class _Sides:
             else:
                 own = ("threads", "variant", "kv_cache") if spec.engine == "fast" else ()
                 side = PathSide(spec, model, split, tell=note, **{name: getattr(self.args, name) for name in own})
+                side.check()
         self.sides.append(side)
         return side
 
@@ -149,12 +157,25 @@ class _Sides:
                 side.oracle.close()
 
     def check_pair(self, a: "Side", b: "Side") -> None:
-        """Refuse sides whose stages do not mean the same."""
+        """Refuse sides whose stages do not mean the same, and a folder beside itself."""
         from engine.bisection.sides import FolderSide
 
+        if isinstance(a, FolderSide) and isinstance(b, FolderSide) and os.path.samefile(a.spec.model, b.spec.model):
+            raise EngineError(
+                "both sides are this folder: nothing would be tested",
+                where=a.spec.model,
+                hint="name the model that was traced, or the folder of another run",
+            )
         for side, other in ((a, b), (b, a)):
             if isinstance(side, FolderSide) and other.model is not None:
                 side.check(other.model)
+        for side, other in ((a, b), (b, a)):
+            if isinstance(side, FolderSide) and (mine := self.identity(side)) != (theirs := self.identity(other)):
+                raise EngineError(
+                    f"its stages are of another model: sha256 {mine[:16]}.., and {other.spec.text} has {theirs[:16]}..",
+                    where=side.spec.text,
+                    hint="name the model that was traced, or trace this one",
+                )
         if a.model is None or b.model is None:
             return
         for name in SAME:
@@ -225,18 +246,26 @@ class _Sides:
         (opened,) = (one for one in self.models.values() if one.model is side.model)
         return opened.tokenizer.encode(prompt)
 
-    def facts(self, side: "Side") -> dict[str, Any]:
-        """What ran, for the report."""
+    def identity(self, side: "Side") -> str:
+        """The sha256 of the model whose stages these are."""
         from engine.bisection.sides import FolderSide
         from engine.opening import sha256_of
 
-        model: dict[str, str] | None = None
         if isinstance(side, FolderSide):
-            traced = side.manifest.model
-            model = {"name": traced.name, "architecture": traced.architecture, "file": "", "sha256": traced.sha256}
-        elif side.model is not None:
+            return side.manifest.model.sha256
+        place = side.model.path
+        if place not in self.digests:
+            self.digests[place] = sha256_of(place)
+        return self.digests[place]
+
+    def facts(self, side: "Side") -> dict[str, Any]:
+        """What ran, for the report."""
+        from engine.bisection.sides import FolderSide
+
+        model = {"file": "", "sha256": self.identity(side)}
+        if isinstance(side, FolderSide):
+            model |= {"name": side.manifest.model.name, "architecture": side.manifest.model.architecture}
+        else:
             config = side.model.config
-            file = str(side.model.path)
-            model = {"name": config.name, "architecture": config.architecture, "file": file}
-            model["sha256"] = sha256_of(side.model.path)
-        return {"side": side.spec.text, **side.facts(), "model": model}
+            model |= {"name": config.name, "architecture": config.architecture, "file": str(side.model.path)}
+        return {"side": side.spec.name, **side.facts(), "model": model}

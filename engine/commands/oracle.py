@@ -79,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
                     tokens=tokens,
                     path=oracle.name,
                     variant=oracle.variant,
+                    missing=oracle.missing,
                 )
             lines = [*oracle.notes, *_differences(oracle, args.prompt, tokens)]
     print(f"{len(manifest.tensors)} tensors in {folder}")

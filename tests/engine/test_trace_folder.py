@@ -95,6 +95,26 @@ def test_the_kind_of_cache_is_written_down_where_there_is_one(tmp_path):
     assert ' "kv_cache": "float16",\n "model"' in (tmp_path / "manifest.json").read_text()
 
 
+def test_what_an_oracle_cannot_give_is_written_down(tmp_path):
+    given = [stage for stage in NAMES if stage != "ffn_silu"]
+    assert trace(tmp_path, given, path="llama-cpp", missing=("ffn_silu",)).missing == ("ffn_silu",)
+    assert tf.read_manifest(tmp_path).missing == ("ffn_silu",)
+    assert ' "missing": [\n  "ffn_silu"\n ],\n "model"' in (tmp_path / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "missing", "message"),
+    [
+        ("fast", ["ffn_silu"], "the path fast gives every stage, and cannot have ffn_silu missing"),
+        ("reference", ["ffn_silu"], "the path reference gives every stage, and cannot have ffn_silu missing"),
+        ("llama-cpp", ["ffn_silu", "ffn_silu"], "ffn_silu is listed as missing twice"),
+    ],
+)
+def test_stages_that_cannot_be_missing_are_refused(tmp_path, path, missing, message):
+    with pytest.raises(EngineError, match=rf"manifest\.json: {message}\n"):
+        trace(tmp_path, ("lm_head",), path=path, missing=missing)
+
+
 def test_two_traces_of_the_same_run_are_the_same_bytes_even_if_the_order_of_taps_differs(tmp_path):
     trace(tmp_path / "a", stages=("ffn_up", "embedding"))
     writer = tf.TraceWriter(tmp_path / "b", stages=("embedding", "ffn_up"), layers=[1, 0])
@@ -217,6 +237,10 @@ def place(document, path, value):
         (("tokens",), "1 2", "tokens must be a list, not '1 2'"),
         (("path",), "gpu", "path must be one of reference, fast, transformers, llama-cpp, not 'gpu'"),
         (("prompt",), None, "prompt must be text, not None"),
+        (("missing",), "ffn_silu", "missing must be a list, not 'ffn_silu'"),
+        (("missing",), ["silu"], "missing must be a list of stages, and 'silu' is none"),
+        (("missing",), [3], "missing must be a list of stages, and 3 is none"),
+        (("missing",), ["ffn_silu"], "ffn_silu is listed as missing, and given"),
         (("model",), "tiny", "model must be an object, not 'tiny'"),
         (("model", "name"), ..., "the key 'name' is missing"),
         (("model", "sha256"), "0A" * 32, f"sha256 must be 64 hex digits, not {'0A' * 32!r}"),

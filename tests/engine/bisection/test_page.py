@@ -38,13 +38,16 @@ def read():
     model = random_model(np.random.default_rng(43), "qwen2")
     with product_scaled("down", 1, 1.1):
         found = bisect(fast(model), reference(model), TOKENS)
-    facts = {"side": "m<1>", "engine": "fast", "path": "fast", "variant": "v", "model": None}
+    model = {"name": "m", "architecture": "qwen2", "file": "m.gguf", "sha256": "0" * 64}
+    facts = {"side": "m<1>", "engine": "fast", "path": "fast", "variant": "v", "model": model}
     report = BisectReport(
         version="1",
         subject=facts,
         oracle=facts,
         prompt="<script>alert(1)</script>",
         found=found,
+        itself="",
+        not_tested=["what both <share>"],
         command=["apr", "a b"],
     )
     reader = Reader()
@@ -80,6 +83,10 @@ def test_every_cell_says_its_figures_and_marks_what_is_above_the_floor_without_c
     assert marked
     assert marked[0].startswith("ffn_out of layer 1: error ")
     assert sum(tag == "b" for tag, _ in read.seen) == len(marked)
+
+
+def test_what_was_not_tested_stands_among_the_decisive_facts(read):
+    assert read.text[read.text.index("not tested") + 1] == "what both <share>"
 
 
 def test_the_legend_has_a_label_and_a_colour_of_each_scheme_for_every_decade():

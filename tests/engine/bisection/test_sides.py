@@ -1,9 +1,12 @@
-"""Tests of engine.bisection.sides and engine.bisection.stages: how sides are named, what a prompt in pieces becomes."""
+"""Tests of engine.bisection.sides and engine.bisection.stages: what a prompt in pieces becomes, what a folder says."""
+
+import json
 
 import numpy as np
 import pytest
 
-from engine.bisection.sides import HALVES, HANDED, FolderSide, OracleSide, PathSide, Pieces, Spec, parse
+from engine.bisection.naming import Spec, parse
+from engine.bisection.sides import HALVES, HANDED, FolderSide, OracleSide, PathSide, Pieces
 from engine.bisection.stages import OPERATIONS, expected, inputs, shape, unseen_before, weights
 from engine.errors import EngineError
 from engine.reference import ReferencePath
@@ -16,39 +19,6 @@ from tests.engine.bisecting import TOKENS, FakeOracle, fast
 @pytest.fixture(scope="session")
 def model():
     return random_model(np.random.default_rng(42), "qwen2")
-
-
-@pytest.mark.parametrize(
-    ("text", "model", "engine", "dtype"),
-    [
-        ("smollm2", "smollm2", "fast", None),
-        ("smollm2@fast", "smollm2", "fast", None),
-        ("a/b.gguf@reference", "a/b.gguf", "reference", None),
-        ("smollm2@transformers", "smollm2", "transformers", None),
-        ("smollm2@transformers:bfloat16", "smollm2", "transformers", "bfloat16"),
-        ("OWNER/NAME@v1", "OWNER/NAME@v1", "fast", None),
-        ("OWNER/NAME@v1@reference", "OWNER/NAME@v1", "reference", None),
-    ],
-)
-def test_a_side_is_a_model_and_what_runs_it(text, model, engine, dtype):
-    assert parse(text, "fast") == Spec(text, model, engine, dtype)
-
-
-def test_what_a_model_alone_means_is_for_the_caller():
-    assert parse("smollm2", "reference").engine == "reference"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("smollm2@fats", r"^smollm2@fats: there is no engine 'fats'\n  hint: a side is MODEL, MODEL@fast, "),
-        ("@fast", r"^no model before the @ in '@fast'\n"),
-        ("smollm2@fast:float16", r"^smollm2@fast:float16: fast has no choice of a dtype\n"),
-    ],
-)
-def test_a_side_that_there_is_not_is_refused(text, message):
-    with pytest.raises(EngineError, match=message):
-        parse(text, "fast")
 
 
 def test_the_pieces_of_a_prompt_become_the_whole_prompt_s_stages(model):
@@ -102,6 +72,13 @@ def traced(model, folder, stages=NAMES, **fields):
     return folder
 
 
+def changed(folder, **fields):
+    """The folder with other values in its manifest."""
+    file = folder / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+    return folder
+
+
 def test_a_folder_is_a_side_by_its_manifest(model, tmp_path):
     folder = traced(model, tmp_path / "t")
     spec = parse(str(folder), "fast")
@@ -127,6 +104,44 @@ def test_a_folder_is_a_side_by_its_manifest(model, tmp_path):
 )
 def test_the_floor_of_a_folder_is_that_of_what_wrote_it(model, tmp_path, fields, arithmetic):
     assert FolderSide(Spec("t", str(traced(model, tmp_path / "t", **fields)), "folder")).arithmetic == arithmetic
+
+
+def test_what_an_oracle_could_not_give_is_missing_from_its_folder(model, tmp_path):
+    given = [stage for stage in NAMES if stage != "ffn_silu"]
+    folder = traced(model, tmp_path / "t", given, path="llama-cpp", missing=["ffn_silu"])
+    side = FolderSide(Spec("t", str(folder), "folder"))
+    assert side.missing == ("ffn_silu",)
+    assert side.facts()["missing"] == ["ffn_silu"]
+    assert FolderSide(Spec("u", str(traced(model, tmp_path / "u")), "folder")).facts()["missing"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"path": "transformers", "variant": "float8"},
+            "variant is 'float8', and of the path transformers it is one of: float32, float16, bfloat16",
+        ),
+        (
+            {"path": "fast", "kv_cache": "int4"},
+            "kv_cache is 'int4', and of the path fast it is one of: float32, float16",
+        ),
+    ],
+)
+def test_a_folder_of_an_arithmetic_that_is_not_known_is_refused_with_its_manifest(model, tmp_path, fields, message):
+    folder = changed(traced(model, tmp_path / "t"), **fields)
+    with pytest.raises(EngineError) as caught:
+        FolderSide(Spec("t", str(folder), "folder"))
+    assert str(caught.value).startswith(f"{folder}/manifest.json: {message}\n  hint: write the folder again")
+
+
+def test_options_that_a_path_does_not_take_are_refused_before_it_runs(model):
+    side = fast(model)
+    side.check()
+    assert side.forwards == 0
+    side.threads = 0
+    with pytest.raises(EngineError, match=r"^--threads: 0 threads asked for\n"):
+        side.check()
 
 
 def test_a_folder_of_another_model_is_refused(model, tmp_path):

@@ -189,6 +189,15 @@ def test_without_a_model_there_is_equality_or_nothing_to_tell():
     assert judge(measured([], untested=why)).name == "CANNOT_TELL"
 
 
+def test_equal_bits_of_some_stages_lack_the_others_and_no_model():
+    why = "a model: without one"
+    equal = [replace(row, equal_bits=True) for row in rows()]
+    some = judge(measured([*equal[:-2], replace(equal[-2], why="not there"), equal[-1]], untested=why))
+    assert some.missing == (f"1 of {len(equal)} stages, first final_norm, not there: capture them all",)
+    lacking = [replace(row, why="not there") if row.key[0] == "ffn_silu" else row for row in equal]
+    assert judge(measured(lacking, untested=why, lacking=frozenset({"ffn_silu"}))).missing == (why,)
+
+
 def test_a_low_cosine_is_told_to_be_floor_unless_a_suspect_comes_before_it():
     low = {"cumulative": reading(cosine=0.99)}
     (note,) = judge(measured(rows(attn_out_0=low))).notes

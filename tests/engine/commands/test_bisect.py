@@ -12,17 +12,20 @@ from engine import oracles
 from engine.cli import main
 from engine.commands.bisect import DEFAULT_PROMPT
 from engine.errors import EngineError
+from engine.fast import FastPath
 from engine.gguf import read_gguf
 from engine.model import read_model
 from engine.opening import open_model
+from engine.reference import ReferencePath
 from engine.registry import locate
-from tests.engine.bisecting import FakeOracle, product_scaled, untraced_is_reference
+from engine.stages import NAMES
+from tests.engine.bisecting import FakeOracle, product_scaled, replaced, untraced_is_reference
 from tests.engine.model_files import keys, tensors, write
 
 PROMPT = "hello there"
 KEYS = [
     "schema", "engine", "verdict", "exit_code", "subject", "oracle", "prompt", "tokens", "tokens_differ", "decisive",
-    "computed", "stages", "defects", "suspects", "findings", "missing", "notes", "cost", "rows", "replay",
+    "computed", "stages", "defects", "suspects", "findings", "missing", "not_tested", "notes", "cost", "rows", "replay",
 ]  # fmt: skip
 
 
@@ -79,7 +82,28 @@ def test_oracle_names_the_other_side(capsys, model):
         "fast",
         "WITHIN_FLOOR",
     )
-    assert told(capsys, model, f"{model}@fast", "--prompt", PROMPT)["verdict"] == "EQUAL"
+
+
+def test_a_side_beside_itself_says_that_it_tests_determinism_alone(capsys, model):
+    found = told(capsys, model, f"{model}@fast", "--prompt", PROMPT)
+    assert (found["verdict"], found["not_tested"]) == ("EQUAL", ["a side beside itself tests determinism alone"])
+    first, *_ = told(capsys, model, f"{model}@fast", "--prompt", PROMPT, form=None).splitlines()
+    assert first == "EQUAL: every bit of 37 stages; a side beside itself tests determinism alone"
+
+
+def test_paths_of_one_model_say_what_they_share(capsys, model, tmp_path):
+    line = "what both sides share: the reader, the configuration, the tokenizer; an oracle of another engine tests them"
+    assert told(capsys, model, "--prompt", PROMPT)["not_tested"] == [line]
+    page = tmp_path / "page.html"
+    lines = told(capsys, model, "--prompt", PROMPT, "--report", str(page), form=None).splitlines()
+    assert f"not tested {line}" in lines
+    assert f"<dt>not tested</dt><dd>{line}</dd>" in page.read_text()
+
+
+def test_a_prompt_of_one_token_leaves_kernels_out(capsys, model):
+    text = told(capsys, model, "--prompt", "h", form=None)
+    assert "; 1 token\n" in text
+    assert "not tested the fast path's kernels for several tokens at once: " in text
 
 
 def test_prompt_is_what_runs(capsys, model):
@@ -123,7 +147,7 @@ def test_the_story(capsys, model):
         text = told(capsys, model, "--prompt", PROMPT, form=None, code=1)
         found = told(capsys, model, "--prompt", PROMPT, code=1)
     first = text.splitlines()[0]
-    assert first == f"DIVERGES: {model}: 1 defect: ffn_out of layer 1; silent-fallback"
+    assert first == f"DIVERGES: {model}@fast: 1 defect: ffn_out of layer 1; silent-fallback"
     (defect,), (finding,) = found["defects"], found["findings"]
     assert (defect["stage"], defect["layer"], defect["isolated"], defect["repaired"]) == ("ffn_out", 1, True, True)
     assert finding["kind"] == "silent-fallback"
@@ -133,8 +157,7 @@ def test_the_story(capsys, model):
     assert not any(one["stage"] == practised["stage"] for one in found["defects"])
     assert f"from {practised['stage']} of layer {practised['layer']} on" in "".join(found["notes"])
     assert "is floor, not a defect" in text
-    assert "subject   " + model in text
-    assert "path fast, variant " in text
+    assert f"subject   {model}@fast: path fast, variant " in text
 
 
 def test_report_is_a_page_written_in_one_step(capsys, model, tmp_path):
@@ -188,25 +211,100 @@ def test_a_folder_as_the_subject_is_looked_into_and_never_convicted(capsys, mode
     assert found["cost"]["subject"] == {"forwards": 0, "stage_evaluations": 0}
 
 
-def test_two_folders_have_no_floor(capsys, model, folder, files):
-    assert told(capsys, folder, folder)["verdict"] == "EQUAL"
-    main(
-        [
-            "trace",
-            model,
-            "--save-tensor",
-            "all",
-            "--prompt",
-            PROMPT,
-            "--output",
-            str(files / "r"),
-            "--path",
-            "reference",
-        ]
-    )
+def stages(capsys, model, folder, which="all", path="fast"):
+    """The folder of a trace."""
+    given = ["--save-tensor", which, "--prompt", PROMPT, "--output", str(folder), "--path", path]
+    assert main(["trace", model, *given]) == 0
     capsys.readouterr()
-    found = told(capsys, folder, str(files / "r"), code=2)
+    return str(folder)
+
+
+def test_two_folders_have_no_floor(capsys, model, folder, tmp_path):
+    again = stages(capsys, model, tmp_path / "again")
+    assert told(capsys, folder, again)["verdict"] == "EQUAL"
+    text = told(capsys, folder, again, form=None)
+    assert "logits    every bit is the same on both sides; without a model at hand, no more is measured of them" in text
+    other = stages(capsys, model, tmp_path / "r", path="reference")
+    found = told(capsys, folder, other, code=2)
     assert found["missing"] == ["a model: without one, no error can stand beside a floor"]
+    assert "logits    other bits on the two sides; without a model" in told(capsys, folder, other, form=None, code=2)
+
+
+def test_two_equal_folders_of_some_stages_lack_the_others_and_no_floor(capsys, model, tmp_path):
+    a, b = (stages(capsys, model, tmp_path / name, "attn_out") for name in "ab")
+    text = told(capsys, a, b, form=None, code=2)
+    assert "logits    not compared: lm_head is not in the subject nor in the oracle\n" in text
+    assert told(capsys, a, b, code=2)["missing"] == [
+        "35 of 37 stages, first embedding of layer 0, not in the subject nor in the oracle: capture them all",
+        "the oracle's or the subject's lm_head: what follows attn_out of layer 1 was not compared",
+    ]
+
+
+def test_a_folder_beside_itself_is_refused(capsys, folder):
+    error = refused(capsys, folder, folder + "/.")
+    assert error.startswith(f"apr: {folder}: both sides are this folder: nothing would be tested\n  hint: ")
+
+
+@pytest.fixture(scope="session")
+def twin(files, model):
+    """A model of the same sizes and other weights."""
+    return str(write(files / "twin.gguf", keys("qwen2"), tensors("qwen2"), "Q8_0"))
+
+
+def test_a_folder_of_another_model_is_refused_by_its_sha256(capsys, model, folder, twin, tmp_path):
+    of_twin = stages(capsys, twin, tmp_path / "twin")
+    for sides in ((twin, folder), (folder, f"{twin}@reference"), (folder, of_twin)):
+        error = refused(capsys, *sides)
+        assert error.startswith(f"apr: {folder}: its stages are of another model: sha256 ")
+        assert error.endswith("..\n  hint: name the model that was traced, or trace this one\n")
+
+
+def test_two_models_are_named_as_two(capsys, model, files):
+    """The same weights in another file: nothing differs but that."""
+    copy = files / "copy.gguf"
+    copy.write_bytes(Path(model).read_bytes() + bytes(32))
+    found = told(capsys, model, f"{copy}@reference", "--prompt", PROMPT)
+    assert found["verdict"] == "WITHIN_FLOOR"
+    assert found["notes"][-1].startswith("the sides run two models, of sha256 ")
+    assert told(capsys, model, "--prompt", PROMPT)["notes"] == found["notes"][:-1]
+
+
+def manifest(folder, **fields):
+    """The folder with other values in its manifest; None takes one out."""
+    file = Path(folder, "manifest.json")
+    document = {**json.loads(file.read_text()), **fields}
+    file.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
+    return str(folder)
+
+
+def test_a_folder_of_an_oracle_lacks_what_it_could_not_give(capsys, model, tmp_path):
+    given = ",".join(stage for stage in NAMES if stage != "ffn_silu")
+    folder = stages(capsys, model, tmp_path / "theirs", given)
+    assert told(capsys, model, folder, code=2)["verdict"] == "CANNOT_TELL"
+    manifest(folder, path="llama-cpp", variant="cpu", kv_cache=None, missing=["ffn_silu"])
+    found = told(capsys, model, folder)
+    assert (found["verdict"], found["stages"]["compared"], found["missing"]) == ("WITHIN_FLOOR", 35, [])
+    assert found["oracle"]["missing"] == ["ffn_silu"]
+    assert "the tokenizer (`apr oracle` runs our tokens)" in found["not_tested"][0]
+
+
+def test_what_ran_is_seen_where_the_oracle_has_the_logits_alone(capsys, model, tmp_path):
+    folder = stages(capsys, model, tmp_path / "logits", "lm_head", "reference")
+    found = told(capsys, model, folder, code=2)
+    assert found["computed"].endswith(f"of {2 * 13 - 1} products int8 in {2 * 13 - 1}")
+    assert (found["verdict"], found["findings"]) == ("CANNOT_TELL", [])
+
+    def forward(self, tokens, tap=None, chunk=None):
+        if not self.position:
+            self.instead = ReferencePath(self.model)
+        self.position += len(tokens)
+        return self.instead.forward(tokens, tap)
+
+    with replaced(FastPath, "forward", lambda _: forward):
+        found = told(capsys, model, folder, code=1)
+    assert [one["kind"] for one in found["findings"]] == ["silent-fallback"]
+    text = "\n".join(one["text"] for one in found["findings"])
+    assert "the path claims fast" in text
 
 
 def test_other_tokens_of_an_oracle_are_a_defect_and_its_tokens_are_run(capsys, model, monkeypatch):
@@ -240,8 +338,20 @@ def test_flags_of_the_fast_path_need_one(capsys, model, flag):
     assert f"{flag[0]}: is of the fast path, and no side is one" in refused(capsys, reference, reference, *flag)
 
 
+def test_flags_of_the_fast_path_are_refused_before_another_side_is_opened(capsys, model, monkeypatch):
+    def opened(*_, **__):
+        raise AssertionError("an oracle was opened")
+
+    monkeypatch.setattr(oracles, "open_oracle", opened)
+    assert "--threads: 0 threads asked for" in refused(capsys, model, f"{model}@transformers", "--threads", "0")
+    assert "--variant: unknown variant" in refused(capsys, model, f"{model}@transformers", "--variant", "sse")
+    assert "--kv-cache: unknown kind" in refused(capsys, model, f"{model}@transformers", "--kv-cache", "int8")
+
+
 def test_wrong_sides_are_one_error(capsys, model, folder, files):
-    assert "there is no engine 'fats'" in refused(capsys, "tiny-qwen2@fats")
+    assert "unknown engine 'fats'" in refused(capsys, "tiny-qwen2@fats")
+    assert "the name of a side is empty" in refused(capsys, model, "")
+    assert "the name of a side is empty" in refused(capsys, "")
     assert "nothing to compare it with" in refused(capsys, folder)
     assert "nothing to compare it with" in refused(capsys, f"{model}@reference")
     assert f"its prompt is {PROMPT!r}, not 'other'" in refused(capsys, model, folder, "--prompt", "other")

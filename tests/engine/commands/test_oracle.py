@@ -93,8 +93,9 @@ def test_what_an_oracle_cannot_give_is_listed_and_left_out(apr, monkeypatch):
     code, out, err = apr(*TRACE)
     assert (code, out) == (0, "63 tensors in theirs\n")
     assert err == f"{LINE}apr: transformers cannot give, and the folder lacks: attn_scores, ffn_silu\n"
-    listed = {entry.stage for entry in read_manifest(Path("theirs")).tensors}
-    assert listed == set(NAMES) - {"attn_scores", "ffn_silu"}
+    manifest = read_manifest(Path("theirs"))
+    assert {entry.stage for entry in manifest.tensors} == set(NAMES) - {"attn_scores", "ffn_silu"}
+    assert manifest.missing == ("attn_scores", "ffn_silu")
     assert apr(*TRACE, "--save-tensor", "attention")[2] == LINE
 
 
