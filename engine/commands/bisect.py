@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "subject",
         metavar="SUBJECT",
-        help=f"{SIDE}; or a folder of stages (apr trace); MODEL alone is MODEL@fast. MODEL: {MODEL}",
+        help=f"{SIDE}; or a folder of stages (apr trace, apr oracle); MODEL alone is MODEL@fast. MODEL: {MODEL}",
     )
     parser.add_argument(
         "oracle",
@@ -128,6 +128,7 @@ class _Sides:
         from engine import oracles
         from engine.bisection.naming import FOLDER
         from engine.bisection.sides import FolderSide, OracleSide, PathSide
+        from engine.generate import check_prompt
         from engine.opening import open_model
         from engine.registry import locate
 
@@ -145,6 +146,8 @@ class _Sides:
                 own = ("threads", "variant", "kv_cache") if spec.engine == "fast" else ()
                 side = PathSide(spec, model, split, tell=note, **{name: getattr(self.args, name) for name in own})
                 side.check()
+                if self.args.prompt is not None:  # an oracle may take long to open: what it cannot run is refused now
+                    check_prompt(self._tokens(side, self.args.prompt), model.config.context)
         self.sides.append(side)
         return side
 
@@ -216,7 +219,8 @@ class _Sides:
         shared = mine if folders[0] else right
         model = self.sides[0].model or self.sides[1].model
         if model is not None:
-            check_prompt(shared, model.config.context)
+            where = "--prompt" if prompt != DEFAULT_PROMPT else "--prompt (the default)"
+            check_prompt(shared, model.config.context, where=where)
             if max(shared) >= model.config.vocab:
                 raise EngineError(
                     f"there is no token {max(shared)} in a model of {model.config.vocab}",

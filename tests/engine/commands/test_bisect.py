@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -338,7 +339,7 @@ def test_flags_of_the_fast_path_need_one(capsys, model, flag):
     assert f"{flag[0]}: is of the fast path, and no side is one" in refused(capsys, reference, reference, *flag)
 
 
-def test_flags_of_the_fast_path_are_refused_before_another_side_is_opened(capsys, model, monkeypatch):
+def test_flags_and_prompts_are_refused_before_another_side_is_opened(capsys, model, monkeypatch):
     def opened(*_, **__):
         raise AssertionError("an oracle was opened")
 
@@ -346,6 +347,10 @@ def test_flags_of_the_fast_path_are_refused_before_another_side_is_opened(capsys
     assert "--threads: 0 threads asked for" in refused(capsys, model, f"{model}@transformers", "--threads", "0")
     assert "--variant: unknown variant" in refused(capsys, model, f"{model}@transformers", "--variant", "sse")
     assert "--kv-cache: unknown kind" in refused(capsys, model, f"{model}@transformers", "--kv-cache", "int8")
+    assert "--prompt: the prompt has no tokens" in refused(capsys, model, f"{model}@transformers", "--prompt", "")
+    error = refused(capsys, model, f"{model}@transformers", "--prompt", "x" * 33)
+    assert error == "apr: --prompt: the prompt has 33 tokens, the model's context is 32\n  hint: shorten it\n"
+    assert refused(capsys, model).startswith("apr: --prompt (the default): the prompt has ")
 
 
 def test_wrong_sides_are_one_error(capsys, model, folder, files):
@@ -365,6 +370,31 @@ def test_two_folders_of_other_prompts_are_refused(capsys, model, folder, files):
     main(["trace", model, "--save-tensor", "all", "--prompt", "another", "--output", str(files / "another")])
     capsys.readouterr()
     assert "its prompt is 'another', not 'hello there'" in refused(capsys, folder, str(files / "another"))
+
+
+def keys_in(value):
+    """Every key of JSON values, however deep."""
+    if isinstance(value, list):
+        return {key for item in value for key in keys_in(item)}
+    return {*value, *(key for item in value.values() for key in keys_in(item))} if isinstance(value, dict) else set()
+
+
+def test_the_page_of_commands_names_every_key_of_the_json(capsys, model, folder, monkeypatch):
+    text = (Path(__file__).parents[3] / "docs" / "commands.md").read_text()
+    section = text.partition("## apr bisect: ")[2].partition("\n## ")[0].partition("schema apr-bisect/1:")[2]
+    rows = [line.removeprefix("| ").split(" | ", 1) for line in section.splitlines() if line.startswith("| ")][1:]
+    told_of = {key: set(re.findall(r"\w+", text)) for head, text in rows for key in head.split(", ")}
+    assert sorted(told_of) == sorted(KEYS)
+    fake = FakeOracle(read_model(read_gguf(Path(model))), missing=("ffn_silu",), ids=[*PROMPT.encode(), 256])
+    monkeypatch.setattr(oracles, "open_oracle", lambda name, place, **options: fake)
+    with product_scaled("attn_out", 0, 1.1), untraced_is_reference():
+        live = told(capsys, model, f"{model}@transformers", "--prompt", PROMPT, code=1)
+        kept = told(capsys, model, folder, code=1)
+    assert live["defects"][1:]
+    assert live["findings"]
+    for found in (live, kept):
+        for key, value in found.items():
+            assert keys_in(value) - told_of[key] == set(), key
 
 
 def test_numbers_that_are_not_finite_are_text_in_json(capsys, files):
