@@ -20,7 +20,8 @@ import numpy as np
 from engine.bisection import run
 from engine.bisection.floor import Evaluations, Floor
 from engine.bisection.measured import Row
-from engine.bisection.sides import F32, OracleSide, PathSide, Pieces, Side, Spec, Stages
+from engine.bisection.naming import Spec
+from engine.bisection.sides import F32, OracleSide, PathSide, Pieces, Side, Stages
 from engine.model import Model
 from engine.opening import open_model
 from engine.oracles import open_oracle

@@ -9,7 +9,8 @@ import numpy as np
 
 from engine import stage_error
 from engine.bisection import clues, measured, readings, run, verdict
-from engine.bisection.sides import PathSide, Spec
+from engine.bisection.naming import Spec
+from engine.bisection.sides import PathSide
 from engine.model import Model
 from falsifiers.fault import Fault
 from falsifiers.faults import FAULTS

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import numpy as np
 
 from engine.arithmetic import HonestPath, arithmetic_named
+from engine.bisection.naming import Spec
 from engine.bisection.readings import Reading, Spot
-from engine.bisection.sides import PathSide, Pieces, Spec
+from engine.bisection.sides import PathSide, Pieces
 from engine.fast import FastPath
 from engine.reference import ReferencePath
 

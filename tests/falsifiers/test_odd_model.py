@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from engine.bisection import run
-from engine.bisection.sides import PathSide, Spec
+from engine.bisection.naming import Spec
+from engine.bisection.sides import PathSide
 from engine.reference import ReferencePath
 from falsifiers.faults import NAMED
 from falsifiers.odd_model import odd_model

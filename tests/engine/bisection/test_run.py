@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from engine.arithmetic import to_bfloat16
+from engine.bisection.naming import Spec
 from engine.bisection.run import bisect
-from engine.bisection.sides import OracleSide, Spec
+from engine.bisection.sides import OracleSide
 from engine.bisection.stages import expected
 from engine.fast import FastPath
 from engine.numerics import rope_tables
