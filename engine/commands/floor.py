@@ -176,7 +176,11 @@ def measured(name: str, texts: Mapping[str, str] | None, asked: Sequence[str]) -
                 what = f"{engine} chooses its types by itself"
                 raise EngineError(what, where="--oracle", hint=f"write {engine} alone")
             named(engine, MODULES, what="oracle", where="--oracle")
-            oracle = open_oracle(engine, place, **({"dtype": dtype} if colon else {}))
+            try:
+                oracle = open_oracle(engine, place, **({"dtype": dtype} if colon else {}))
+            except EngineError as error:
+                where = "--oracle" if error.where == "--dtype" else error.where  # a flag of `apr oracle`
+                raise EngineError(str(error.args[0]), where=where, hint=error.hint) from None
             stack.callback(oracle.close)
             used = UsedOracle(oracle.name, oracle.variant, oracle.engine, tuple(oracle.missing))
             if used.label in oracles:

@@ -309,6 +309,15 @@ def test_an_interrupted_measurement_leaves_the_file_of_before(apr, prompts, monk
     assert Path("floor.json").read_text() == "of before"
 
 
+@pytest.mark.parametrize("dtype", ["int4", ""])
+def test_a_dtype_that_an_oracle_lacks_is_told_at_the_flag_that_names_it(apr, prompts, dtype):
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    code, out, err = apr("floor", "tiny-qwen2", "--prompts", prompts, "--oracle", f"transformers:{dtype}")
+    assert (code, out) == (2, "")
+    assert err == f"apr: --oracle: unknown dtype {dtype!r}\n  hint: one of: float32, float16, bfloat16\n"
+
+
 def test_transformers_in_float32_errs_no_more_than_float32(apr, prompts):
     pytest.importorskip("transformers")
     pytest.importorskip("torch")
