@@ -1,7 +1,6 @@
 """A stored floor beside the same floor measured again: which of its numbers no longer hold."""
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -122,9 +121,5 @@ def _allowed(row: Row, stored: Floor, same_sums: bool) -> float:
 
 
 def _near(a: Number, b: Number, allowed: float) -> bool:
-    """Zero and infinity are near themselves alone: what is exact is exact in any order."""
-    if a is None or b is None:
-        return False
-    if a == b:
-        return True
-    return min(a, b) > 0 and max(a, b) < math.inf and max(a, b) <= allowed * min(a, b)
+    """Zero and infinity are near themselves alone: what is exact is exact in any order. NaN is near nothing."""
+    return a is not None and b is not None and (a == b or (a <= allowed * b and b <= allowed * a))
