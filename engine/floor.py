@@ -146,5 +146,5 @@ def _spread(values: Sequence[float]) -> Spread:
 
 
 def _shortened(value: float) -> float:
-    """Three digits: those behind them depend on the order in which a machine's BLAS adds."""
+    """Three digits, which a reader can compare; what float32 errs by changes by more where a BLAS sums otherwise."""
     return float(f"{value:.2e}")

@@ -1,6 +1,6 @@
 """A measured floor as a file, "apr-floor/1": where it comes from, and a row for each arithmetic, kind and stage.
 
-It holds no time and no host: the same measurement gives the same bytes again.
+It holds no time and no host: the same measurement gives the same bytes again, where numpy sums in the same order.
 """
 
 import json
@@ -84,12 +84,14 @@ class Floor:
     """A measured floor.
 
     package, numpy  versions
+    sums            in which order numpy summed (engine.floor_check.order_of_sums)
     arithmetics     those that were measured, beside EXACT
     rows            in the order of arithmetics and oracles, kinds and stages
     """
 
     package: str
     numpy: str
+    sums: str
     model: TracedModel
     prompts: tuple[Prompt, ...]
     arithmetics: tuple[str, ...]
@@ -142,10 +144,13 @@ def write_floor(path: Path, floor: Floor) -> None:
 
 def read_floor(path: Path) -> Floor:
     """Read and check a file; raises EngineError that names the first thing that is wrong with it."""
+    hint = "name a file that `apr floor MODEL --output FILE` wrote"
     try:
+        if path.exists() and not path.is_file():
+            raise EngineError("is no file", where=str(path), hint=hint)
         document = json.loads(path.read_bytes())
     except OSError as error:
-        raise EngineError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+        raise EngineError(f"cannot be read: {error.strerror or error}", where=str(path), hint=hint) from error
     except (ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError too
         raise EngineError(f"not JSON: {error}", where=str(path), hint=_AGAIN) from error
     try:
@@ -162,6 +167,7 @@ def _checked(document: Any) -> Floor:
     floor = Floor(
         package=_value(document, "package", str),
         numpy=_value(document, "numpy", str),
+        sums=_value(document, "sums", str),
         model=TracedModel(*(_value(model, key, str) for key in ("name", "sha256", "architecture"))),
         prompts=tuple(_prompt(item) for item in _value(document, "prompts", list)),
         arithmetics=tuple(_texts(document, "arithmetics")),

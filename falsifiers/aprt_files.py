@@ -218,10 +218,9 @@ def lm_head_is_a_whole_model_file(trial: Trial) -> None:
         logits = tensor(folder, "lm_head", None).astype(np.float64)
         normed = tensor(folder, "final_norm", None).astype(np.float64)
         want = normed[-1] @ subject.weights("output.weight").astype(np.float64).T
-        cosine = float(logits @ want / np.sqrt((logits @ logits) * (want @ want)))
-        trial.observe("cosine", cosine)
-        # rounding the norm's output to int8 costs about 3e-5; the logits of another position lie far beyond
-        trial.at_most(1 - cosine, 1e-3, "1 - cosine of lm_head and the output matrix times the last final_norm")
+        nmse = float(np.sum((logits - want) ** 2) / np.sum(want**2))
+        trial.observe("nmse", nmse)
+        trial.at_most(nmse, trial.tolerance, "NMSE of lm_head and the output matrix times the last final_norm")
     for stage, layer in (("lm_head", 1), ("final_norm", 0), ("ffn_gate", None), ("nope", 0)):
         trial.check(
             is_refused(functools.partial(trace_folder.stage_path, trial.folder, stage, layer), ValueError),

@@ -64,7 +64,11 @@ def stored_floor(data: bytes, name: str) -> StoredFloor:
         document = parse(data)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"it is no {FORMAT}")
-        return StoredFloor(str(_part(document, "model", "sha256")), dict(map(_row, _rows(document))))
+        sha256, rows = str(_part(document, "model", "sha256")), list(map(_row, _rows(document)))
+        errors = dict(rows)
+        if len(errors) < len(rows):
+            raise ValueError("a row stands twice")
+        return StoredFloor(sha256, errors)
     except (ValueError, RecursionError) as error:
         hint = "measure it again: apr floor MODEL --output FILE"
         raise PvError(f"{name} holds no floor: {error}", hint=hint) from None

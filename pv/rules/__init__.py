@@ -25,6 +25,7 @@ from pv.rules import (
     scalars,
     schema,
     style,
+    tolerances,
 )
 from pv.yaml_loader import Position, YamlError
 
@@ -37,6 +38,7 @@ RULE_MODULES = (
     kaizen,
     parity,
     own,
+    tolerances,
     keys,
     between,
     project,

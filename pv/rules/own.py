@@ -2,8 +2,8 @@
 
 They are named by what they are about: PV-TYPE shapes, PV-LINK references within a contract, PV-RUN what a test runs,
 PV-STATUS levels, PV-TOL tolerances, PV-DUP what occurs twice. Here are those about one contract by itself;
-pv.rules.between has those between contracts, pv.rules.project those about the project, pv.rules.scalars those about
-YAML.
+pv.rules.tolerances has those about tolerances, pv.rules.between those between contracts, pv.rules.project those about
+the project, pv.rules.scalars those about YAML.
 
 A test without falsifiers is foreign, unless that key is merely misspelt: what breaks a rule about keys that pv alone
 reads is a warning there, since these keys may mean something else to their author. So is, in a contract that has no
@@ -11,13 +11,11 @@ test written for pv, what the public tool accepts: nothing of pv runs there, so 
 """
 
 import functools
-import math
 import re
 from collections.abc import Iterator
 
 from pv.contract import TARGET, Contract, Entry, FalsificationTest, not_applicable
-from pv.findings import ERROR, WARNING, Hit, again, blank, called, line_of, rule
-from pv.floor import METRICS
+from pv.findings import ERROR, WARNING, Hit, again, blank, line_of, rule
 from pv.places import STDIN
 from pv.shapes import CHOICE, LOOSE, REQUIRED, TYPE, Mismatch, described, mismatches, named, nearest, records
 from pv.vocabulary import CONTRACT
@@ -246,56 +244,6 @@ def life(contract: Contract) -> Iterator[Hit]:
         what = f"metadata.status is {said}, {'a level: a document has none' if level else 'which nobody reads'}"
         hint = "tests have levels, which are computed; write PROPOSED, ACTIVE or RETIRED, or nothing"
         yield Hit(metadata.at("status"), what, hint if level else nearest(word, LIFE), not contract.ours)
-
-
-@rule("PV-TOL-001", ERROR, "a tolerance says why it is what it is")
-def unreasoned_tolerance(contract: Contract) -> Iterator[Hit]:
-    for test in contract.tests:
-        if test.tolerance is not None and not test.tolerance.because.strip():
-            hint = "because: the floor that was measured, and where"
-            yield hit_in(test, "tolerance", "its tolerance gives no reason", hint)
-
-
-@rule("PV-TOL-002", ERROR, "a tolerance names its metric, and a limit that is a finite number, 0 or more")
-def tolerance_limit(contract: Contract) -> Iterator[Hit]:
-    for test in contract.tests:
-        if test.tolerance is None:
-            continue
-        limit = test.tolerance.limit
-        if not test.tolerance.metric.strip():
-            yield hit_in(test, "tolerance", "its tolerance names no metric", "metric: nmse")
-        if limit is None or not 0 <= limit < math.inf:
-            shown = "missing" if limit is None else limit
-            item = "limit" if limit is not None else None
-            yield hit_in(test, "tolerance", f"the limit of its tolerance is {shown}", "limit: 1.0e-4", item)
-
-
-ERRORS = (*METRICS, "mse", "rms", "rmse", "max_abs", "max_diff", "max_abs_diff", "cosine", "relative_error")
-"""Metrics of how far one result lies from another."""
-
-
-@rule("PV-TOL-005", WARNING, "a limit of errors on real models is held to a measured floor", lint=True)
-def unjustified_limit(contract: Contract) -> Iterator[Hit]:
-    for test in contract.tests:
-        tolerance = test.tolerance
-        if tolerance is None or tolerance.floor is not None or not ({"live", "oracle"} & test.falsifiers.keys()):
-            continue
-        if tolerance.metric.lower() in ERRORS and tolerance.limit is not None and tolerance.limit > 0:
-            what = f"nobody can justify its limit {tolerance.limit:g}: it is held to no measured floor"
-            hint = "floor: {file: .., stage: any, arithmetic: int8, times: 2.0}, of what apr floor MODEL --output wrote"
-            yield hit_in(test, "tolerance", what, hint, "limit")
-
-
-@rule("PV-TOL-003", ERROR, "the tolerance of an obligation or an equation is a finite number, 0 or more")
-def stated_tolerances(contract: Contract) -> Iterator[Hit]:
-    claims = contract.root.entries("proof_obligations")
-    named = [(entry, "tolerance", called(entry, "proof obligation")) for entry in claims]
-    named += [(entry, "float_tolerance", f"equation {name!r}") for name, entry in contract.equation_entries()]
-    for entry, key, name in named:
-        value = entry.raw.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < math.inf:
-            what = f"{name}: the {key} is {entry.text(key)}, not a finite number that is 0 or more"
-            yield Hit(entry.at(key), what, f"{key}: 1.0e-4", not contract.ours)
 
 
 @rule("PV-DUP-003", ERROR, "no two obligations and no two equations of a contract have the same id")

@@ -4,13 +4,11 @@ No falsifier is run, and nothing is imported but by PV-RUN-011, which `pv lint -
 no project (a copy in a temporary folder, say) is not held to what is not there: one note says what was not looked at.
 """
 
-import math
 from collections.abc import Iterator
 
-from pv.contract import TARGET, Contract, FalsificationTest, FloorReference, Tolerance
+from pv.contract import TARGET, Contract, FalsificationTest
 from pv.errors import PvError
 from pv.findings import ERROR, NOTE, WARNING, Hit, project_rule
-from pv.floor import ANY, METRICS, MOST_TIMES, floor_of, read_bytes, stored_floor
 from pv.places import shown
 from pv.project import Project
 from pv.rules.own import hit_in, items
@@ -198,58 +196,6 @@ def registry_is_whole(contract: Contract, project: Project) -> Iterator[Hit]:
     for test, index, _ in (at_fault or named)[:1]:  # all of them for one reason
         what = f"the registry of models cannot be used: {_in_one_line(wrong)}"
         yield hit_in(test, "models", what, wrong.hint, index)
-
-
-def floor_is_sound(contract: Contract) -> Iterator[Hit]:
-    """What can be told of a floor without its file."""
-    for test, tolerance, floor in _floors(contract):
-        if tolerance.metric and tolerance.metric not in METRICS:
-            hint = f"measured are {', '.join(METRICS)}"
-            yield _in_floor(test, f"there is no floor of the metric {tolerance.metric!r}", hint)
-        if floor.times is not None and not 1 <= floor.times <= MOST_TIMES:
-            hint = f"from 1 to {MOST_TIMES:g}: what lies further above honest errors is one"
-            yield _in_floor(test, f"a limit of {floor.times:g} times the floor is none", hint, "times")
-
-
-@project_rule(
-    "PV-TOL-004", ERROR, "the floor of a tolerance is stored, and its limit keeps to it", check=floor_is_sound
-)
-def limit_keeps_to_its_floor(contract: Contract, project: Project) -> Iterator[Hit]:
-    for test, tolerance, floor in _floors(contract) if project.marked else ():
-        if tolerance.metric not in METRICS or not (floor.file and floor.stage and floor.arithmetic):
-            continue  # told already
-        try:
-            stored = stored_floor(read_bytes(floor, project.config.root), floor.file)
-            least = floor_of(stored, floor, tolerance.metric)
-        except PvError as error:
-            yield _in_floor(test, str(error.args[0]), error.hint)
-            continue
-        limit, times = tolerance.limit, floor.times
-        known = {} if isinstance(project.models, PvError) else project.models
-        named = {name: known[name].sha256 for name in test.models if name in known}
-        if len(named) == len(test.models) > 0 and stored.sha256 not in named.values():
-            what = f"{floor.file} was measured on the model {stored.sha256[:12]}.., which is none of its models"
-            yield _in_floor(test, what, f"measure {' or '.join(named)}", "file")
-        if limit is None or not 0 <= limit < math.inf or times is None or not 1 <= times <= MOST_TIMES:
-            continue  # told already
-        what = f"{'the largest' if floor.stage == ANY else floor.stage} {tolerance.metric} of honest {floor.arithmetic}"
-        if not limit >= least:
-            hint = f"it is {least:g}, measured in {floor.file}: what computes honestly would fail"
-            yield hit_in(test, "tolerance", f"its limit {limit:g} lies below {what}", hint, "limit")
-        elif not limit <= times * least:
-            hint = f"at most {times * least:g}, since {least:g} was measured in {floor.file}"
-            yield hit_in(test, "tolerance", f"its limit {limit:g} is more than {times:g} times {what}", hint, "limit")
-
-
-def _floors(contract: Contract) -> Iterator[tuple[FalsificationTest, Tolerance, FloorReference]]:
-    for test in contract.tests:
-        if test.tolerance is not None and test.tolerance.floor is not None:
-            yield test, test.tolerance, test.tolerance.floor
-
-
-def _in_floor(test: FalsificationTest, what: str, hint: str = "", key: str = "") -> Hit:
-    place = (*test.entry.at("tolerance"), "floor", *([key] if key else ()))
-    return Hit(place, f"{test.id or 'a falsification test'}: {what}", hint, not test.ours)
 
 
 @project_rule("PV-STATUS-002", ERROR, "no test states more than the evidence of today earns", lint=True)

@@ -73,15 +73,6 @@ def prose_for_tests(contract: Contract) -> Iterator[Hit]:
             yield Hit(test.entry.at("test"), what, "test: a command, or leave it out: what runs is its falsifiers")
 
 
-@rule("PV-STYLE-003", WARNING, "the tolerance of an obligation has a reason, in the tolerance of its test", lint=True)
-def unreasoned_tolerances(contract: Contract) -> Iterator[Hit]:
-    for entry, tests in _tolerances(contract):
-        if tests and not any(test.tolerance and test.tolerance.because.strip() for test in tests):
-            what = f"{label(entry)} has a tolerance, and no test of it says why that much"
-            hint = f"in {_called(tests[0])}: tolerance: {{metric: .., limit: .., because: ..}}"
-            yield Hit(entry.at("tolerance"), what, hint)
-
-
 @rule("PV-STYLE-004", WARNING, "a test tolerates no more than the obligation that it tests", lint=True)
 def wider_tolerances(contract: Contract) -> Iterator[Hit]:
     for entry, tests in _tolerances(contract):

@@ -286,6 +286,7 @@ COVERED = {
     ("floor", "--prompts"): test_floor.test_model_and_prompts_are_what_is_measured,
     ("floor", "--oracle"): test_floor.test_oracles_are_measured_where_they_are_asked_for,
     ("floor", "--output"): test_floor.test_output_is_written_the_same_again_and_printed_from_the_file,
+    ("floor", "--check"): test_floor.test_a_stored_floor_is_measured_again_and_a_doubled_number_is_found,
     ("floor", "--json"): test_floor.test_model_and_prompts_are_what_is_measured,
     ("oracle", "ORACLE"): test_oracle.test_an_oracle_that_does_not_exist_is_a_usage_error,
     ("oracle", "MODEL"): test_oracle.test_model_and_prompt_are_what_is_run,

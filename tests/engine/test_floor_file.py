@@ -28,6 +28,7 @@ ORACLE = UsedOracle("transformers", "float32", "transformers 5, torch 2", ("attn
 FLOOR = Floor(
     package="0.1.0",
     numpy="2.4.6",
+    sums="0123456789abcdef",
     model=TracedModel("tiny", "ab" * 32, "qwen2"),
     prompts=(Prompt("caf\u00e9", (1, 2)), Prompt("b", (3,))),
     arithmetics=("float32", "int8"),
@@ -133,7 +134,7 @@ def test_a_nan_is_no_number(path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(EngineError, match=r"none\.json: cannot be read: No such file or directory$"):
+    with pytest.raises(EngineError, match=r"none\.json: cannot be read: No such file or directory\n  hint: name a"):
         read_floor(tmp_path / "none.json")
 
 

@@ -8,7 +8,7 @@ import pytest
 from pv.binding import bind
 from pv.contract import FloorReference
 from pv.errors import PvError
-from pv.findings import ERROR, WARNING
+from pv.findings import ERROR
 from pv.floor import MOST_TIMES, floor_of, read_bytes, stored_floor
 from pv.gate import gate
 from pv.project import forget
@@ -108,6 +108,7 @@ def test_an_infinite_floor_is_read_as_such():
         (json.dumps({**STORED, "rows": None}).encode(), "its rows are no list of objects"),
         (json.dumps({**STORED, "rows": [1]}).encode(), "its rows are no list of objects"),
         (json.dumps(document({**row("x", 1), "nmse": 1})).encode(), "nmse has no max"),
+        (json.dumps(document(row("x", 1.0), row("x", 2.0))).encode(), "a row stands twice"),
         (json.dumps(document(row("x", -1.0))).encode(), r"the largest nmse of a row is -1\.0"),
         (json.dumps(document(row("x", True))).encode(), "the largest nmse of a row is True"),
         (json.dumps(document(row("x", math.nan))).encode(), "NaN is not JSON"),
@@ -183,6 +184,16 @@ BELOW = "what computes honestly would fail"
             ("limit: 6.0e-5", "limit: 8.1e-5"),
             "its limit 8.1e-05 is more than 2 times the largest nmse of honest int8",
             "at most 8e-05, since 4e-05 was measured in floors/tiny.json",
+        ),
+        (
+            ("limit: 6.0e-5", "limit: 4.0e-2"),
+            "its limit 0.04 is more than 2 times the largest nmse of honest int8",
+            "at most 8e-05, since 4e-05 was measured in floors/tiny.json",
+        ),
+        (
+            ("limit: 6.0e-5", "limit: 4.0e-2", "times: 2.0", "times: 1000"),
+            "a limit of 1000 times the floor is none",
+            "from 1 to 4: what lies further above honest errors is one",
         ),
         (
             ("limit: 6.0e-5", "limit: 6.0e-5", "stage: any", "stage: attn_out"),
@@ -281,27 +292,29 @@ def test_a_contract_that_lies_in_no_project_is_not_held_to_a_file(tmp_path):
     assert [at.rule for at in validate([tmp_path / "x.yaml"]).findings if at.rule.startswith("PV-TOL")] == []
 
 
-BARE = HELD.replace(f", floor: {FLOOR}", "")
-
-
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("data", "message"),
     [
-        ((), True),
-        (("metric: nmse", "metric: Max_Abs"), True),
-        (("metric: nmse", "metric: seconds"), False),
-        (("limit: 6.0e-5", "limit: 0"), False),
-        (("    live: checks.sums:files\n", "", "    oracle: checks.sums:same_as_zlib\n", ""), False),
-        (("    live: checks.sums:files\n", ""), True),
+        ("", "Expecting value"),
+        (json.dumps(STORED)[:-1], "Expecting"),
+        (json.dumps({**STORED, "format": "apr-floor/2"}), "it is no apr-floor/1"),
+        (json.dumps(document(row("ffn_out", 4.0e-5), row("ffn_out", 8.0e-5))), "a row stands twice"),
     ],
 )
-def test_a_limit_of_errors_on_real_models_without_a_floor_is_told_by_pv_lint(tmp_path, changes, told):
-    assert held(tmp_path, *changes, text=BARE) == []
-    found = held(tmp_path, *changes, text=BARE, lint=True)
-    hint = "floor: {file: .., stage: any, arithmetic: int8, times: 2.0}, of what apr floor MODEL --output wrote"
-    message = "T-1: nobody can justify its limit 6e-05: it is held to no measured floor"
-    line = LINE - 2 * (len(changes) == 4) - (changes[:1] == ("    live: checks.sums:files\n",) and len(changes) == 2)
-    assert found == [("PV-TOL-005", WARNING, line, message, hint)] * told
+def test_a_floor_whose_file_is_broken_is_an_error_where_it_is_named(tmp_path, data, message):
+    project(tmp_path, **{PLACE: HELD, "floors/tiny.json": data})
+    forget()
+    (found,) = [at for at in validate([tmp_path / PLACE]).findings if at.rule.startswith("PV-TOL")]
+    assert (found.rule, found.severity, found.line) == ("PV-TOL-004", ERROR, LINE)
+    assert found.message.startswith(f"T-1: floors/tiny.json holds no floor: {message}")
+    assert found.hint == "measure it again: apr floor MODEL --output FILE"
+
+
+def test_a_floor_of_another_stage_or_arithmetic_alone_is_an_error(tmp_path):
+    ((*_, message, _),) = held(tmp_path, "any", "lm_head", floor=STORED)
+    assert message == "T-1: floors/tiny.json holds no floor of the stage 'lm_head'"
+    ((*_, message, _),) = held(tmp_path, floor=document(row("ffn_out", 4.0e-5, kind="isolated")))
+    assert message == "T-1: floors/tiny.json holds no cumulative floor of the arithmetic 'int8'"
 
 
 def test_times_have_a_bound_that_the_vocabulary_names():

@@ -15,6 +15,8 @@ from engine.registry import locate
 from engine.stages import NAMES
 from tests.engine.test_floor import Fake
 
+PROMPTS_HINT = "name a text file in UTF-8 with a prompt in each line"
+
 
 @pytest.fixture
 def prompts():
@@ -105,9 +107,11 @@ def test_oracles_are_measured_where_they_are_asked_for(apr, prompts, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--prompts", "none.txt"], "none.txt: no such file"),
+        (["--prompts", "none.txt"], f"none.txt: no such file\n  hint: {PROMPTS_HINT}\n"),
+        (["--prompts", "."], f".: is not a regular file\n  hint: {PROMPTS_HINT}\n"),
+        (["--prompts", ""], f"--prompts: the name of the file is empty\n  hint: {PROMPTS_HINT}\n"),
         (["--prompts", "empty.txt"], "empty.txt: holds no prompt\n  hint: write one in each line\n"),
-        (["--prompts", "latin.txt"], "latin.txt: offset 3: is not UTF-8"),
+        (["--prompts", "latin.txt"], f"latin.txt: offset 3: is not UTF-8\n  hint: {PROMPTS_HINT}\n"),
         (["--prompts", "long.txt"], "long.txt:2: the prompt has "),
         (["--output", ""], "--output: the name of the file is empty\n  hint: name one\n"),
         (["--output", "."], "--output .: is a folder, not a regular file\n"),
@@ -117,7 +121,8 @@ def test_oracles_are_measured_where_they_are_asked_for(apr, prompts, monkeypatch
             ["--oracle", "llama-cpp:f16"],
             "--oracle: llama-cpp chooses its types by itself\n  hint: write llama-cpp alone\n",
         ),
-        (["--oracle", "pytorch"], "unknown oracle 'pytorch'"),
+        (["--oracle", "pytorch"], "--oracle: unknown oracle 'pytorch'\n  hint: known: transformers, llama-cpp"),
+        (["--oracle", ""], "--oracle: unknown oracle ''\n  hint: known: transformers, llama-cpp"),
     ],
 )
 def test_what_cannot_be_measured_is_one_error_and_leaves_no_file(apr, arguments, message):
@@ -133,11 +138,154 @@ def test_what_cannot_be_measured_is_one_error_and_leaves_no_file(apr, arguments,
     assert sorted(os.listdir()) == before
 
 
-@pytest.mark.parametrize("flag", ["--prompts", "--oracle", "--output"])
+@pytest.mark.parametrize("flag", ["--prompts", "--oracle", "--output", "--check"])
 def test_a_floor_that_is_measured_already_takes_no_flag_of_measuring(apr, flag):
     code, out, err = apr("floor", "floor.json", flag, "x")
     assert (code, out) == (2, "")
-    assert err == f"apr: {flag}: a floor that is measured already is only printed\n"
+    what = "NAME" if flag == "--oracle" else "FILE"
+    assert err == (
+        f"apr: {flag}: a floor that is measured already is only printed\n"
+        f"  hint: to measure, name the model: apr floor MODEL {flag} {what}\n"
+    )
+
+
+@pytest.fixture
+def kept(apr, prompts):
+    """A stored floor of the packaged model."""
+    floor(apr, "--prompts", prompts, "--output", "kept.json")
+    return Path("kept.json")
+
+
+def edit(path, change):
+    document = json.loads(path.read_bytes())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def doubled(document):
+    row = next(row for row in document["rows"] if (row["a"], row["kind"], row["stage"]) == KEY)
+    row["rms_ratio"]["max"] *= 2
+
+
+KEY = ("int8", "isolated", "ffn_out")
+
+
+def test_a_stored_floor_is_measured_again_and_a_doubled_number_is_found(apr, kept):
+    told = "kept.json holds: 0 of 1146 numbers differ from those measured again\n"
+    assert apr("floor", "tiny-qwen2", "--check", kept) == (0, told, "apr: prompt 1 of 1: 2 tokens\n")
+    was = next(
+        r["rms_ratio"]["max"] for r in json.loads(kept.read_bytes())["rows"] if (r["a"], r["kind"], r["stage"]) == KEY
+    )
+    edit(kept, doubled)
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
+    assert (code, out) == (
+        1,
+        "kept.json no longer holds: 1 of 1146 numbers differ from those measured again\n"
+        f"  int8 against float64, isolated, ffn_out: rms_ratio max: {2 * was:g}, and again {was:g}; "
+        "allowed is a factor of 1.0101\n",
+    )
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept, "--json")
+    assert (code, json.loads(out)) == (
+        1,
+        {
+            "schema": "apr-floor-check/1",
+            "holds": False,
+            "numbers": 1146,
+            "same_sums": True,
+            "prompts": [],
+            "different": [
+                {
+                    "what": "int8 against float64, isolated, ffn_out: rms_ratio max",
+                    "stored": 2 * was,
+                    "again": was,
+                    "allowed": 1.0101,
+                }
+            ],
+        },
+    )
+    assert sorted(os.listdir()) == ["kept.json", "prompts.txt"]
+
+
+def test_a_floor_that_another_engine_measured_no_longer_holds(apr, kept, monkeypatch):
+    from engine import arithmetic
+
+    honest = arithmetic.to_int8
+    monkeypatch.setattr(arithmetic, "to_int8", lambda x, block: honest(x, block) + 1e-3 * x)
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
+    assert code == 1
+    lines = out.splitlines()
+    assert len(lines) == 10
+    assert all("int8" in line for line in lines[1:9])
+    assert lines[9].endswith(" more: --json has all")
+
+
+def test_where_numpy_sums_otherwise_the_check_says_what_it_allows(apr, kept):
+    edit(kept, lambda document: document.update(sums="0" * 16))
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
+    assert (code, out.splitlines()[1][:50]) == (0, "numpy sums in another order here than where it was")
+    edit(kept, doubled)
+    assert apr("floor", "tiny-qwen2", "--check", kept)[0] == 1
+
+
+def test_prompts_that_are_other_tokens_today_are_told_and_nothing_is_measured(apr, kept):
+    edit(kept, lambda document: document["prompts"][0].update(tokens=[1, 2, 3]))
+    told = "kept.json no longer holds: its prompts 1 have other tokens today; nothing was measured\n"
+    assert apr("floor", "tiny-qwen2", "--check", kept) == (1, told, "")
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept, "--json")
+    assert (code, json.loads(out)["prompts"], json.loads(out)["numbers"]) == (1, [1], 0)
+
+
+def test_a_stored_floor_is_checked_with_the_oracles_that_it_was_measured_with(apr, prompts, monkeypatch):
+    asked = []
+
+    def open_oracle(name, place, **options):
+        from engine.opening import open_model
+
+        asked.append((name, options))
+        oracle = Fake(open_model(place).model, options.get("dtype", "float32"))
+        oracle.name = name
+        return oracle
+
+    monkeypatch.setattr(oracles, "open_oracle", open_oracle)
+    flags = ("--oracle", "transformers:bfloat16", "--oracle", "llama-cpp")
+    floor(apr, "--prompts", prompts, *flags, "--output", "kept.json")
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", "kept.json")
+    assert (code, out) == (0, "kept.json holds: 0 of 1719 numbers differ from those measured again\n")
+    assert asked == 2 * [("transformers", {"dtype": "bfloat16"}), ("llama-cpp", {})]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (
+            lambda document: document["model"].update(sha256="ab" * 32),
+            [],
+            "kept.json: was measured on another model, tiny-qwen2, sha256 abababababab..\n  hint: name that one; tiny-",
+        ),
+        (lambda document: document.pop("sums"), [], "kept.json: the key 'sums' is missing\n  hint: measure it again"),
+        (lambda document: document["rows"].pop(), [], "kept.json: 1 of 120 rows are missing, first int8 float64 "),
+        (None, ["--prompts", "prompts.txt"], "--prompts: a stored floor is measured again as it was\n  hint: leave"),
+        (None, ["--oracle", "llama-cpp"], "--oracle: a stored floor is measured again as it was\n  hint: leave"),
+        (None, ["--output", "new.json"], "--output: a stored floor is measured again as it was\n  hint: leave"),
+        (None, ["--check", "none.json"], "none.json: cannot be read: No such file or directory\n  hint: name a file "),
+        (None, ["--check", "."], ".: is no file\n  hint: name a file that `apr floor MODEL --output FILE` wrote"),
+        (None, ["--check", ""], ".: is no file\n  hint: name a file that `apr floor MODEL --output FILE` wrote"),
+        (None, ["--check", "prompts.txt"], "prompts.txt: not JSON: "),
+    ],
+)
+def test_what_cannot_be_checked_is_one_error(apr, kept, change, arguments, message):
+    if change is not None:
+        edit(kept, change)
+    code, out, err = apr("floor", "tiny-qwen2", "--check", kept, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"apr: {message}")
+    assert len(err.splitlines()) == 2
+    assert sorted(os.listdir()) == ["kept.json", "prompts.txt"]
+
+
+def test_a_named_pipe_is_no_floor_and_is_not_waited_for(apr):
+    os.mkfifo("floor.json")
+    assert apr("floor", "floor.json")[2].startswith("apr: floor.json: is no file\n  hint: name a file")
 
 
 def test_a_file_that_is_no_floor_is_one_error(apr):
@@ -161,6 +309,15 @@ def test_an_interrupted_measurement_leaves_the_file_of_before(apr, prompts, monk
     monkeypatch.setattr(module, "measure_floor", broken)
     assert apr("floor", "tiny-qwen2", "--prompts", prompts, "--output", "floor.json")[0] == 2
     assert Path("floor.json").read_text() == "of before"
+
+
+@pytest.mark.parametrize("dtype", ["int4", ""])
+def test_a_dtype_that_an_oracle_lacks_is_told_at_the_flag_that_names_it(apr, prompts, dtype):
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    code, out, err = apr("floor", "tiny-qwen2", "--prompts", prompts, "--oracle", f"transformers:{dtype}")
+    assert (code, out) == (2, "")
+    assert err == f"apr: --oracle: unknown dtype {dtype!r}\n  hint: one of: float32, float16, bfloat16\n"
 
 
 def test_transformers_in_float32_errs_no_more_than_float32(apr, prompts):

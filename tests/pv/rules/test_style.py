@@ -166,20 +166,6 @@ def tried(tolerance: str, *, falsifiers: str = ", falsifiers: {algorithm: 'a:b'}
     return f"{OBLIGATION}- {{id: T, obligations: {names}{falsifiers}{tolerance}}}\n"
 
 
-@pytest.mark.parametrize("tolerance", ["", ", tolerance: {metric: m, limit: 1.0e-3}", ", tolerance: {because: ' '}"])
-def test_the_tolerance_of_an_obligation_needs_a_reason_in_a_test_of_it(tolerance):
-    what = "O has a tolerance, and no test of it says why that much"
-    assert found(tried(tolerance), "PV-STYLE-003") == [(3, WARNING, what)]
-
-
-def test_a_reason_in_any_test_of_an_obligation_counts_and_foreign_tests_are_not_asked():
-    told = ", tolerance: {metric: m, limit: 1.0e-3, because: half an ulp}"
-    assert found(tried(told), "PV-STYLE-003") == []
-    assert found(tried("") + f"- {{id: U, obligations: [O], falsifiers: {{}}{told}}}\n", "PV-STYLE-003") == []
-    assert found(tried("", falsifiers=""), "PV-STYLE-003") == []
-    assert found(tried("", names="[P]"), "PV-STYLE-003") == []
-
-
 @pytest.mark.parametrize(("limit", "wider"), [("1.0e-3", False), ("9.0e-4", False), ("1.1e-3", True), (".nan", True)])
 def test_a_test_may_tolerate_no_more_than_its_obligation(limit, wider):
     what = f"T tolerates {float(limit.strip('.'))}, but O 0.001"
