@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from engine.bisection.readings import Reading
 from engine.bisection.stages import Key
@@ -58,6 +59,14 @@ class TokenDifference:
     subject: int | None
     oracle: int | None
     lengths: tuple[int, int]
+
+    @classmethod
+    def between(cls, subject: Sequence[int], oracle: Sequence[int]) -> "TokenDifference | None":
+        """Of the tokens that two sides read; None where they are the same."""
+        for position, (mine, right) in enumerate(zip_longest(subject, oracle)):
+            if mine != right:
+                return cls(position, mine, right, (len(subject), len(oracle)))
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
