@@ -7,8 +7,9 @@ that is named the first that is wrong, and is nothing named that is right? Over 
 diverge? Beside it, on the same cases and the same arrays, the practised method: the first stage in the order of
 execution whose cumulative cosine is below 0.999, and below 0.99.
 
-The oracle's pass and the floors are computed once for all faults of a model. Where `transformers` and `llama-cpp` are
-not installed, their pairs are left out, and that is said. --quick: each fault in one model, and fewer pairs.
+The oracle's pass and the floors are computed once for all faults of a model. Faults of the tokenizer are tried beside
+another engine, since our paths share it. Where `transformers` and `llama-cpp` are not installed, their pairs and these
+faults are left out, and that is said. --quick: each fault in one model, and fewer pairs.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import numba
 
 from benchmarks.localise_cases import LIMITS, MODELS, Outcome, fault_cases, fault_outcome, forget, pair_outcome, pairs
 from engine.errors import EngineError
+from engine.oracles import MissingLibraryError
 from engine.variants import VARIABLE, available, chosen
 
 
@@ -37,7 +39,11 @@ def measure(
         if name != current:
             forget()
             current = name
-        faults.append(fault_outcome(fault, name))
+        try:
+            faults.append(fault_outcome(fault, name))
+        except MissingLibraryError as error:
+            left.append(f"{name}: {fault.name}: {error.args[0]}")
+            continue
         tell(f"{name}: {fault.name}: {_verdict(faults[-1])}")
     forget()
     clean, missing = [], set[str]()

@@ -10,7 +10,7 @@ import functools
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,16 @@ import numpy as np
 
 from engine.bisection import run
 from engine.bisection.floor import Evaluations, Floor
-from engine.bisection.measured import Row
+from engine.bisection.measured import Row, TokenDifference
 from engine.bisection.naming import Spec
 from engine.bisection.sides import F32, OracleSide, PathSide, Pieces, Side, Stages
 from engine.model import Model
 from engine.opening import open_model
-from engine.oracles import open_oracle
+from engine.oracles import MODULES, MissingLibraryError, Oracle, open_oracle
 from engine.registry import locate
-from falsifiers.fault import Fault, Place
+from falsifiers.fault import TOKENIZER, Fault, Place
 from falsifiers.faults import FAULTS
+from falsifiers.faults_tokens import PROMPT
 from falsifiers.odd_model import odd_model
 from falsifiers.synthetic import random_model
 from pv.trial import patched
@@ -156,7 +157,12 @@ def forget() -> None:
 
 
 def fault_outcome(fault: Fault, name: str) -> Outcome:
-    """A planted fault in a model, the fast path beside the reference."""
+    """A planted fault in a model, the fast path beside the reference; one of the tokenizer beside another engine.
+
+    Raises EngineError where such an engine is needed and none is installed.
+    """
+    if fault.where == TOKENIZER:
+        return token_outcome(fault, name)
     model = model_named(name)
     tokens = tuple(fault.tokens(model, prompt_for(name)))
     subject = PathSide(Spec(f"{name}@fast", name, "fast"), model)
@@ -169,12 +175,44 @@ def fault_outcome(fault: Fault, name: str) -> Outcome:
         return said(name, fault.name, "fast, reference", fault.places(model), subject, oracle, tokens)
 
 
+def token_outcome(fault: Fault, name: str) -> Outcome:
+    """A planted fault of the tokenizer, beside the first engine with one of its own that is installed."""
+    place, model = locate(name), model_named(name)
+    engine, oracle = _installed(place)
+    with closing(oracle), fault.plant():
+        mine, right = open_model(place).tokenizer.encode(PROMPT), oracle.tokens(PROMPT)
+        sides = (
+            PathSide(Spec(f"{name}@fast", name, "fast"), model),
+            OracleSide(Spec(f"{name}@{engine}", name, engine), model, oracle),
+        )
+        difference = TokenDifference.between(mine, right)
+        return said(name, fault.name, f"fast, {engine}", fault.places(model), *sides, right, difference)
+
+
+def _installed(place: Path) -> tuple[str, Oracle]:
+    """The first oracle that is installed, with a model open; raises EngineError where none is."""
+    missing = []
+    for engine in MODULES:
+        try:
+            return engine, open_oracle(engine, place)
+        except MissingLibraryError as error:
+            missing.append(error)
+    raise missing[0]
+
+
 def said(
-    name: str, fault: str, pair: str, wanted: list[Place], subject: Side, oracle: Side, tokens: Sequence[int]
+    name: str,
+    fault: str,
+    pair: str,
+    wanted: list[Place],
+    subject: Side,
+    oracle: Side,
+    tokens: Sequence[int],
+    difference: TokenDifference | None = None,
 ) -> Outcome:
     """What `apr bisect` and the practised method say of two sides."""
     with np.errstate(all="ignore"):
-        found = run.bisect(subject, oracle, list(tokens))
+        found = run.bisect(subject, oracle, list(tokens), difference)
     return Outcome(
         model=name,
         fault=fault,

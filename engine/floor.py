@@ -19,7 +19,7 @@ from engine.config import Config
 from engine.errors import EngineError
 from engine.floor_file import EXACT, METRICS, Row, Spread
 from engine.model import Model
-from engine.oracles import Oracle
+from engine.oracles import Oracle, watched
 from engine.reference import ReferencePath
 from engine.stage_error import measure
 from engine.trace_folder import execution_order
@@ -55,7 +55,7 @@ def measure_floor(
     oracles  open ones, by the name that rows give them; what one cannot give is left out of its rows
     tell     called with a line before each prompt
 
-    Raises EngineError for an oracle whose stages are not of our shapes.
+    Raises EngineError for an oracle whose stages are not of our shapes, or are not to be believed (oracles.watched).
     """
     found: dict[Key, dict[int | None, list[Measures]]] = defaultdict(lambda: defaultdict(list))
     for number, tokens in enumerate(prompts, 1):
@@ -115,7 +115,7 @@ def measures(a: NDArray[np.float32], b: NDArray[np.float32], stage: str, config:
 
 def _of_oracle(oracle: Oracle, tokens: Sequence[int]) -> Stages:
     found: Stages = {}
-    oracle.forward(tokens, lambda stage, layer, array: found.__setitem__((stage, layer), array))
+    watched.forward(oracle, tokens, lambda stage, layer, array: found.__setitem__((stage, layer), array))
     return found
 
 

@@ -12,6 +12,8 @@ from pv.trial import Planting
 
 Place = tuple[str, int | None]
 """A stage and its layer, None for a stage of the whole model."""
+TOKENIZER, TOKENS = "tokenizer", "tokens"
+"""Where a fault is planted that no stage has, and what is wrong then: what comes before the first stage."""
 Tokens = Callable[[Model, Sequence[int]], list[int]]
 Made = TypeVar("Made", bound=Planting)
 
@@ -61,7 +63,8 @@ class Fault:
     stage     the first stage whose own output is wrong where its inputs are right; "" where no stage is wrong but
               another path serves
     plant     a context manager that plants it and takes it out again; the path is opened inside
-    where     "fast" or "reference": the path that it is planted in
+    where     "fast" or "reference": the path that it is planted in; TOKENIZER: before both, so that it shows beside
+              another engine alone, and its stage is TOKENS
     layers    of a model: in which the stage can be wrong
     shows_on  whether a model has what it breaks; on any other it changes nothing, or nothing for sure
     also      further stages that are wrong by themselves, in the same layers: a kernel serves more than one
@@ -86,7 +89,11 @@ class Fault:
         """Every stage and layer that can be wrong by itself, the first first."""
         found: list[Place] = []
         for stage in filter(None, (self.stage, *self.also)):
-            found += [(stage, None)] if stage in WHOLE else [(stage, layer) for layer in sorted(self.layers(model))]
+            found += (
+                [(stage, None)]
+                if stage in (*WHOLE, TOKENS)
+                else [(stage, layer) for layer in sorted(self.layers(model))]
+            )
         return found
 
     def layer(self, model: Model) -> int | None:

@@ -1,4 +1,4 @@
-"""Every fault that can be planted in the engine: at least two for each of its stages.
+"""Every fault that can be planted in the engine: at least two for each of its stages, and for its tokenizer.
 
 A path that is opened inside `fault.plant()` has the fault. What they are for: contracts name them as mutants, and
 `python -m benchmarks.localise` asks how often `apr bisect` finds them.
@@ -13,8 +13,9 @@ from falsifiers import (
     faults_products,
     faults_qkv,
     faults_reference,
+    faults_tokens,
 )
-from falsifiers.fault import Fault, faults_of
+from falsifiers.fault import TOKENS, Fault, faults_of
 
 PARTS = (
     faults_ends,
@@ -24,10 +25,12 @@ PARTS = (
     faults_products,
     faults_activation,
     faults_reference,
+    faults_tokens,
 )
 
+PLACES = {TOKENS: -1, **ORDER}
 FAULTS: tuple[Fault, ...] = tuple(
-    sorted((one for part in PARTS for one in faults_of(part)), key=lambda one: ORDER.get(one.stage, len(ORDER)))
+    sorted((one for part in PARTS for one in faults_of(part)), key=lambda one: PLACES.get(one.stage, len(ORDER)))
 )
 """In the order of the stages that they make wrong; the last makes none wrong, another path serves."""
 

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,17 +40,25 @@ def stages_match_the_reference(trial: Trial) -> None:
     worst: dict[str, float] = {}
     for subject in subjects(trial):
         got, want = subject.trace("all"), subject.trace("all", path="reference")
-        entries = read_manifest(want).tensors
-        trial.equal({entry.stage for entry in entries}, set(ALL_STAGES), "stages traced")
+        trial.equal({entry.stage for entry in read_manifest(want).tensors}, set(ALL_STAGES), "stages traced")
         observe_origin(trial, got)
-        for entry in entries:
-            name = entry.stage if entry.layer is None else f"{entry.stage} of layer {entry.layer}"
-            nmse = normalised_error(
-                trial, tensor(got, entry.stage, entry.layer), tensor(want, entry.stage, entry.layer), name
-            )
-            worst[entry.stage] = max(worst.get(entry.stage, 0.0), nmse)
-            trial.at_most(nmse, trial.tolerance, f"NMSE of {name}")
-    trial.observe("worst_nmse", {stage: float(f"{worst[stage]:.3g}") for stage in sorted(worst, key=ORDER.__getitem__)})
+        folders_agree(trial, got, want, worst)
+    observe_worst(trial, "worst_nmse", worst)
+
+
+def folders_agree(trial: Trial, got: Path, want: Path, worst: dict[str, float]) -> None:
+    """The NMSE of each stage and layer that `want` has; `worst` takes the largest of each stage."""
+    for entry in read_manifest(want).tensors:
+        name = entry.stage if entry.layer is None else f"{entry.stage} of layer {entry.layer}"
+        nmse = normalised_error(
+            trial, tensor(got, entry.stage, entry.layer), tensor(want, entry.stage, entry.layer), name
+        )
+        worst[entry.stage] = max(worst.get(entry.stage, 0.0), nmse)
+        trial.at_most(nmse, trial.tolerance, f"NMSE of {name}")
+
+
+def observe_worst(trial: Trial, name: str, worst: dict[str, float]) -> None:
+    trial.observe(name, {stage: float(f"{worst[stage]:.3g}") for stage in sorted(worst, key=ORDER.__getitem__)})
 
 
 def normalised_error(trial: Trial, got: Any, want: Any, name: str) -> float:
@@ -151,6 +161,36 @@ def residual_is_forgotten() -> Iterator[None]:
     normalise = FastPath.normalise
     with patched(FastPath, "normalise", lambda self, b, delta, *rest: normalise(self, b, None, *rest)):
         yield
+
+
+# ---------------------------------------------------------------- FALSIFY-MODEL-PARITY-007
+
+ENGINES = {"llama-cpp": ("llama_cpp",), "transformers": ("torch", "transformers", "accelerate", "gguf")}
+"""The engines that `apr oracle` asks, and the libraries that each of them needs."""
+NOT_EXPOSED = {"llama-cpp": {"ffn_silu"}, "transformers": set[str]()}
+"""Stages that an engine has no tensor for."""
+
+
+def other_engines_match(trial: Trial) -> None:
+    """On every stage that llama.cpp and Transformers have, the fast path's NMSE stays within the tolerance."""
+    missing = [library for libraries in ENGINES.values() for library in libraries if find_spec(library) is None]
+    if missing:
+        trial.skip(f"not installed: {', '.join(missing)}; pip install 'pv-contracts[oracles]'")
+    (subject,) = subjects(trial)
+    assert isinstance(subject, Installed)
+    got = subject.trace("all")
+    served = []
+    for engine, lacking in NOT_EXPOSED.items():
+        want, worst = trial.folder / engine, dict[str, float]()
+        apr(trial, "oracle", engine, subject.model.path, "--output", want)
+        manifest = read_manifest(want)
+        served.append(manifest.engine)
+        trial.equal(manifest.path, engine, "engine that served `apr oracle`")
+        trial.equal(manifest.tokens, read_manifest(got).tokens, f"tokens that {engine} ran")
+        trial.equal({entry.stage for entry in manifest.tensors}, set(ALL_STAGES) - lacking, f"stages of {engine}")
+        folders_agree(trial, got, want, worst)
+        observe_worst(trial, f"worst_nmse_{engine}", worst)
+    trial.oracle(" and ".join(ENGINES), "; ".join(served))
 
 
 # ---------------------------------------------------------------- FALSIFY-MODEL-PARITY-002

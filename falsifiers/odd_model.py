@@ -8,7 +8,7 @@ import numpy as np
 from engine.config import Config
 from engine.gguf_config import PAIRINGS
 from engine.model import Layer, Model
-from falsifiers.synthetic import NAMED, random_weight
+from falsifiers.synthetic import NAMED, random_bias, random_gains, random_layer, random_weight
 
 FORMATS = (  # q, k, v, attn_out, gate, up, down: the last of 330 columns, attn_out of 120, which no block divides
     ("Q4_K", "Q6_K", "Q5_K", "F16", "Q5_K", "Q4_K", "F16"),
@@ -45,28 +45,13 @@ def odd_model(rng: np.random.Generator) -> Model:
         tied=False,
     )
 
-    def gains() -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        return rng.uniform(0.5, 1.5, c.hidden).astype(np.float32)
-
     def layer(index: int) -> Layer:
-        q, k, v, o, gate, up, down = (NAMED[name] for name in FORMATS[index])
-        bias = rng.standard_normal(c.q_width + 2 * c.kv_width).astype(np.float32)
+        bias = random_bias(rng, c)
         if index == 1:  # of the pair that turns most slowly
             slow = [c.rope_dim // 2 - 1, c.rope_dim - 1]
             bias[slow] = LARGE
             bias[[c.q_width + i for i in slow]] = LARGE
-        return Layer(
-            attn_norm=gains(),
-            q=random_weight(rng, "q", c.q_width, c.hidden, q),
-            k=random_weight(rng, "k", c.kv_width, c.hidden, k),
-            v=random_weight(rng, "v", c.kv_width, c.hidden, v),
-            qkv_bias=bias,
-            attn_out=random_weight(rng, "o", c.hidden, c.q_width, o),
-            ffn_norm=gains(),
-            gate=random_weight(rng, "gate", c.ffn, c.hidden, gate),
-            up=random_weight(rng, "up", c.ffn, c.hidden, up),
-            down=random_weight(rng, "down", c.hidden, c.ffn, down),
-        )
+        return random_layer(rng, c, FORMATS[index], bias)
 
     embedding = random_weight(rng, "embedding", c.vocab, c.hidden, NAMED["Q6_K"])
     raw = embedding.raw.copy()
@@ -76,7 +61,7 @@ def odd_model(rng: np.random.Generator) -> Model:
         config=c,
         embedding=replace(embedding, raw=raw),
         layers=tuple(layer(index) for index in range(c.n_layers)),
-        final_norm=gains(),
+        final_norm=random_gains(rng, c),
         output=random_weight(rng, "output", c.vocab, c.hidden, NAMED["Q4_K"]),
         rope_factors=None,
     )

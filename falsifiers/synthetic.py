@@ -1,15 +1,18 @@
 """Small random models for algorithm trials: no file, both architectures, every weight format in some matrix."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.config import Config
 from engine.formats import FORMATS, Format
 from engine.gguf_config import PAIRINGS
 from engine.model import Layer, Model, Weight
 
+Vector = NDArray[np.float32]
 NAMED = {fmt.name: fmt for fmt in FORMATS.values()}
 
 # for a block of random codes: (place of the scale, typical |weight| / scale, place of the minimum, its usual ratio)
@@ -46,6 +49,33 @@ def random_weight(rng: np.random.Generator, name: str, rows: int, columns: int, 
     return Weight(name, np.ascontiguousarray(raw).reshape(rows, -1), fmt, rows, columns)
 
 
+def random_gains(rng: np.random.Generator, c: Config) -> Vector:
+    """The gains (hidden,) of a norm."""
+    return rng.uniform(0.5, 1.5, c.hidden).astype(np.float32)
+
+
+def random_layer(rng: np.random.Generator, c: Config, formats: Sequence[str], bias: Vector | None = None) -> Layer:
+    """A layer with matrices in these formats (q, k, v, attn_out, gate, up, down); `bias` in place of a random one."""
+    q, k, v, o, gate, up, down = (NAMED[name] for name in formats)
+    return Layer(
+        attn_norm=random_gains(rng, c),
+        q=random_weight(rng, "q", c.q_width, c.hidden, q),
+        k=random_weight(rng, "k", c.kv_width, c.hidden, k),
+        v=random_weight(rng, "v", c.kv_width, c.hidden, v),
+        qkv_bias=random_bias(rng, c) if bias is None and c.qkv_bias else bias,
+        attn_out=random_weight(rng, "o", c.hidden, c.q_width, o),
+        ffn_norm=random_gains(rng, c),
+        gate=random_weight(rng, "gate", c.ffn, c.hidden, gate),
+        up=random_weight(rng, "up", c.ffn, c.hidden, up),
+        down=random_weight(rng, "down", c.hidden, c.ffn, down),
+    )
+
+
+def random_bias(rng: np.random.Generator, c: Config) -> Vector:
+    """The biases of q, k and v."""
+    return rng.standard_normal(c.q_width + 2 * c.kv_width).astype(np.float32)
+
+
 def random_model(rng: np.random.Generator, architecture: str, every: str | None = None) -> Model:
     """Two layers, hidden 256, 4 query heads on 2 key/value heads; qwen2: biases, tied output; llama: neither.
 
@@ -79,31 +109,13 @@ def random_model(rng: np.random.Generator, architecture: str, every: str | None 
         )
     ]
 
-    def vector(size: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-        return rng.uniform(0.5, 1.5, size).astype(np.float32)
-
-    def layer(index: int) -> Layer:
-        q, k, v, o, gate, up, down = (NAMED[name] for name in formats[index])
-        return Layer(
-            attn_norm=vector(c.hidden),
-            q=random_weight(rng, "q", c.q_width, c.hidden, q),
-            k=random_weight(rng, "k", c.kv_width, c.hidden, k),
-            v=random_weight(rng, "v", c.kv_width, c.hidden, v),
-            qkv_bias=rng.standard_normal(c.q_width + 2 * c.kv_width).astype(np.float32) if qwen else None,
-            attn_out=random_weight(rng, "o", c.hidden, c.q_width, o),
-            ffn_norm=vector(c.hidden),
-            gate=random_weight(rng, "gate", c.ffn, c.hidden, gate),
-            up=random_weight(rng, "up", c.ffn, c.hidden, up),
-            down=random_weight(rng, "down", c.hidden, c.ffn, down),
-        )
-
     embedding = random_weight(rng, "embedding", c.vocab, c.hidden, NAMED[every or "Q6_K"])
     return Model(
         path=Path(f"{c.name}.gguf"),
         config=c,
         embedding=embedding,
-        layers=(layer(0), layer(1)),
-        final_norm=vector(c.hidden),
+        layers=tuple(random_layer(rng, c, names) for names in formats),
+        final_norm=random_gains(rng, c),
         output=embedding if c.tied else random_weight(rng, "output", c.vocab, c.hidden, NAMED[every or "Q8_0"]),
         rope_factors=None if qwen else rng.uniform(1, 4, c.rope_dim // 2).astype(np.float32),
     )

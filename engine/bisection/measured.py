@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
-from engine.bisection.readings import PEAK_ALLOWANCE, Reading
+from engine.bisection.readings import Reading
 from engine.bisection.stages import Key
-
-CARRIED_ALLOWANCE = 3.0
-"""How often its floor the carried error of a stage may be. Both are one sample of what noise became on its way through
-the layers, rounded elsewhere each; on clean pairs the one is less than twice the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +48,7 @@ class Row:
         """Whether it agrees with the oracle once all suspects were repaired: within the carried floor, or, where a
         model makes more of noise than the floor's one sample shows, by being right on the inputs that it had.
         """
-        one = self.repaired
-        close = one is None or (one.whole <= CARRIED_ALLOWANCE and one.peak <= CARRIED_ALLOWANCE * PEAK_ALLOWANCE)
-        return close or self.right
+        return self.repaired is None or self.repaired.carried or self.right
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +59,14 @@ class TokenDifference:
     subject: int | None
     oracle: int | None
     lengths: tuple[int, int]
+
+    @classmethod
+    def between(cls, subject: Sequence[int], oracle: Sequence[int]) -> "TokenDifference | None":
+        """Of the tokens that two sides read; None where they are the same."""
+        for position, (mine, right) in enumerate(zip_longest(subject, oracle)):
+            if mine != right:
+                return cls(position, mine, right, (len(subject), len(oracle)))
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from engine.bisection.measured import CARRIED_ALLOWANCE, Row
-from engine.bisection.readings import PEAK_ALLOWANCE, Reading
+from engine.bisection.measured import Row
+from engine.bisection.readings import CARRIED_ALLOWANCE, PEAK_ALLOWANCE, Reading
 from engine.bisection.report import BisectReport, cost_text, details, served, tokens_text, where
 from engine.bisection.stages import name_of
 from engine.bisection.verdict import Defect

@@ -21,6 +21,9 @@ F64 = NDArray[np.float64]
 PEAK_ALLOWANCE = 4.0
 """How often the largest honest error of an entry in its token and group the largest one may be: both are the largest
 of a few dozen or more, of which normal ones differ by less than half; clean pairs stay below 2."""
+CARRIED_ALLOWANCE = 3.0
+"""How often its floor the carried error of a stage may be. Both are one sample of what noise became on its way through
+the layers, rounded elsewhere each; on clean pairs the one is less than twice the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,11 @@ class Reading:
     def over(self) -> float:
         """The largest of the three ratios, each over its allowance: above 1 it is no honest arithmetic."""
         return max(self.whole / WHOLE_ALLOWANCE, self.single / SINGLE_ALLOWANCE, self.peak / PEAK_ALLOWANCE)
+
+    @property
+    def carried(self) -> bool:
+        """Whether it may be an error that was carried to the stage: the floor's is one sample of those."""
+        return self.whole <= CARRIED_ALLOWANCE and self.peak <= CARRIED_ALLOWANCE * PEAK_ALLOWANCE
 
 
 def error_of(a: F32, b: F32, stage: str, config: Config) -> Error:

@@ -2,7 +2,7 @@
 
 The subject runs at most FORWARDS passes: traced, repaired where there are suspects, and untraced (or repaired once
 more, where the repair brings another suspect to light); and one evaluation of each stage with the oracle's inputs,
-which is a pass that is handed the oracle's outputs. The oracle runs one.
+which is a pass that is handed the oracle's outputs. The oracle runs one, or two where it is no path of ours (watched).
 """
 
 import math

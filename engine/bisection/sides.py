@@ -13,6 +13,7 @@ from engine.bisection.naming import Spec
 from engine.bisection.stages import SQUARE, Key, name_of, shape
 from engine.errors import EngineError
 from engine.model import Model
+from engine.oracles import MODULES, watched
 from engine.oracles.transformers import DTYPES
 from engine.paths import ExecutionPath, open_path
 from engine.trace_folder import MANIFEST, Manifest, read_manifest
@@ -139,6 +140,13 @@ class PathSide:
         return {"engine": self.spec.engine, **self._served}
 
 
+def of_oracle(name: str, variant: str) -> tuple[str, ...]:
+    """What the floor of an oracle (engine.oracles.Oracle) is made of: names of engine.arithmetic, and those above."""
+    if name == "transformers":
+        return (*dict.fromkeys((variant, "float32")), HANDED)
+    return "int8", "float32", HALVES, HANDED
+
+
 @dataclass
 class OracleSide:
     """An engine that is not ours: it hands over its stages, and takes none."""
@@ -156,17 +164,15 @@ class OracleSide:
 
     @property
     def arithmetic(self) -> tuple[str, ...]:
-        if self.oracle.name != "transformers":
-            return "int8", "float32", HALVES, HANDED
-        return (*dict.fromkeys((self.oracle.variant, "float32")), HANDED)
+        return of_oracle(self.oracle.name, self.oracle.variant)
 
     def stages(self, tokens: Sequence[int], pieces: Pieces) -> F32:
-        self.forwards += 1
-        return self.oracle.forward(tokens, pieces.tap)
+        """As Side says; raises UnfaithfulError where the oracle cannot be believed on this model."""
+        self.forwards += watched.FORWARDS
+        return watched.forward(self.oracle, tokens, pieces.tap)
 
-    def untraced(self, tokens: Sequence[int]) -> F32:
-        self.forwards += 1
-        return self.oracle.forward(tokens)
+    def untraced(self, tokens: Sequence[int]) -> None:
+        """None: a pass without capture was beside the traced one, and had its bits."""
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -210,10 +216,8 @@ class FolderSide:
         m = self.manifest
         if m.path == "reference":
             return "float32", HANDED
-        if m.path == "transformers":
-            return (*dict.fromkeys((m.variant, "float32")), HANDED)
-        if m.path == "llama-cpp":
-            return "int8", "float32", HALVES, HANDED
+        if m.path in MODULES:
+            return of_oracle(m.path, m.variant)
         return ("int8", "float32", *((CACHED,) if m.kv_cache == KV_CACHES[1] else ()))
 
     def check(self, model: Model) -> None:
@@ -272,6 +276,6 @@ Side = PathSide | OracleSide | FolderSide
     injects     whether what a tap answers takes a stage's place
     forwards    how many forward passes it has run
     stages      fills Pieces by one traced forward pass, and gives the logits (vocab,) of the last token
-    untraced    the logits without a tap; None where no forward pass can be had
+    untraced    the logits without a tap; None where no forward pass can be had, or would tell no more
     facts       what ran, for reports
 """

@@ -9,8 +9,8 @@ the oracle's output put in at all suspects, everything behind it agrees with the
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.bisection.measured import CARRIED_ALLOWANCE, Clue, Measured, Row, TokenDifference
-from engine.bisection.readings import Spot
+from engine.bisection.measured import Clue, Measured, Row, TokenDifference
+from engine.bisection.readings import CARRIED_ALLOWANCE, Spot
 from engine.bisection.stages import OPERATIONS, Key, name_of, unseen_before
 
 EQUAL, WITHIN_FLOOR, DIVERGES, CANNOT_TELL = VERDICTS = ("EQUAL", "WITHIN_FLOOR", "DIVERGES", "CANNOT_TELL")

@@ -227,18 +227,15 @@ class _Sides:
                     where=self.sides[1 - folders[0]].spec.text,
                     hint="name the same model on both sides",
                 )
-        if mine == right:
-            return shared, None
-        pairs = zip(mine, right, strict=False)
-        position = next((i for i, (x, y) in enumerate(pairs) if x != y), min(len(mine), len(right)))
-        if all(folders):
+        difference = TokenDifference.between(mine, right)
+        if difference is not None and all(folders):
             raise EngineError(
-                f"other tokens: {len(mine)} in the subject, {len(right)} in the oracle, the first other at {position}",
+                f"other tokens: {len(mine)} in the subject, {len(right)} in the oracle, the first other at "
+                f"{difference.position}",
                 where=self.sides[0].spec.text,
                 hint="trace the same prompt with the same tokenizer",
             )
-        there = [side[position] if position < len(side) else None for side in (mine, right)]
-        return shared, TokenDifference(position, there[0], there[1], (len(mine), len(right)))
+        return shared, difference
 
     def _tokens(self, side: "Side", prompt: str) -> list[int]:
         from engine.bisection.sides import FolderSide, OracleSide

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args)
     from engine.generate import check_prompt
     from engine.opening import identity_beside, open_model
+    from engine.oracles import watched
     from engine.registry import locate
     from engine.trace_folder import TraceWriter
 
@@ -64,14 +65,8 @@ def run(args: argparse.Namespace) -> int:
             lacking = ", ".join(stage for stage in chosen if stage in oracle.missing)
             if not given:
                 raise EngineError(f"{oracle.name} cannot give {lacking}", where="--save-tensor", hint="choose others")
-            plain = oracle.forward(tokens)
             with TraceWriter(folder, stages=given, layers=layers or range(config.n_layers)) as writer:
-                if oracle.forward(tokens, writer.tap).tobytes() != plain.tobytes():
-                    raise EngineError(
-                        f"the logits of {oracle.name} are others while stages are captured",
-                        where=str(place),
-                        hint="what is captured is not what it computes otherwise: nothing was written",
-                    )
+                watched.forward(oracle, tokens, writer.tap)
                 manifest = writer.finish(
                     engine=oracle.engine,
                     model={"name": config.name, "sha256": sha256(), "architecture": config.architecture},

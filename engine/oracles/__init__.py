@@ -62,8 +62,7 @@ class Oracle(Protocol):
 def open_oracle(name: str, model: Path, **options: Any) -> Oracle:
     """The oracle of that name with the model open, once it has proved itself (engine.oracles.proof).
 
-    options  those of the oracle: `dtype` of transformers (float32, float16 or bfloat16), `kv_cache` of llama-cpp
-             (float32 or float16)
+    options  those of the oracle: `dtype` of transformers (float32, float16 or bfloat16); llama-cpp has none
 
     Raises EngineError for an unknown name, libraries that are missing, a model that it cannot read, and an oracle that
     fails its proof.

@@ -24,9 +24,8 @@ from engine.opening import is_single
 from engine.oracles import Capture, MissingLibraryError, library
 from engine.oracles.ggml import Ggml
 from engine.oracles.llama_cpp_stages import F32, Stages
-from engine.variants import KV_CACHES
 
-_CACHE_TYPES = {"float32": 0, "float16": 1}  # GGML_TYPE_F32, GGML_TYPE_F16
+_F32 = 0  # GGML_TYPE_F32
 _NOTES = (
     "attn_scores are the products kq times the scale, -inf where masked, by the scale and mask that its softmax takes",
     "products take activations rounded to the type that goes with the weights: int8 for 8 bits and fewer, F16, BF16",
@@ -37,16 +36,13 @@ class LlamaCpp:
     """A GGUF model in llama.cpp: prompts in one piece, each in a context of its own."""
 
     name = "llama-cpp"
+    variant = "cpu, flash attention off, keys and values in float32"
 
-    def __init__(self, model: Path, *, kv_cache: str = KV_CACHES[0]) -> None:
+    def __init__(self, model: Path) -> None:
         """Load the model, and see on a prompt of one token which stages the callback exposes.
-
-        kv_cache  what keys and values are kept in, of engine.variants.KV_CACHES
 
         Raises EngineError for a missing or unknown library, and a model that it or we cannot read.
         """
-        if kv_cache not in _CACHE_TYPES:
-            raise EngineError(f"unknown kind of cache {kv_cache!r}", hint=f"one of: {', '.join(_CACHE_TYPES)}")
         if not is_single(model):
             raise EngineError(
                 "llama.cpp reads GGUF files, this is a model of the Hugging Face layout",
@@ -63,8 +59,6 @@ class LlamaCpp:
             )
         self._c = _llama_cpp()
         self._ggml = Ggml(self._c._lib)
-        self._cache_type = _CACHE_TYPES[kv_cache]
-        self.variant = f"cpu, flash attention off, keys and values in {kv_cache}"
         self.engine = f"llama-cpp-python {version('llama_cpp_python')}, ggml {self._ggml.version()}"
         self.notes = (*_NOTES, f"llama.cpp was built with {_features(self._c)}")
         self._model = self._load(model)
@@ -130,7 +124,7 @@ class LlamaCpp:
         params.n_ctx = params.n_batch = params.n_ubatch = length
         params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
         params.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it keeps neither scores nor softmax
-        params.type_k = params.type_v = self._cache_type
+        params.type_k = params.type_v = _F32
         params.offload_kqv = params.op_offload = False
         if stages is not None:
             callback = c.ggml_backend_sched_eval_callback(stages.evaluated)  # must outlive the context
@@ -153,9 +147,9 @@ class LlamaCpp:
             return np.ctypeslib.as_array(last, (self.config.vocab,)).astype(np.float32, copy=True)
 
 
-def open_model(model: Path, **options: Any) -> LlamaCpp:
-    """The oracle with the model open; options are those of LlamaCpp."""
-    return LlamaCpp(model, **options)
+def open_model(model: Path) -> LlamaCpp:
+    """The oracle with the model open; it has no options."""
+    return LlamaCpp(model)
 
 
 def _llama_cpp() -> Any:

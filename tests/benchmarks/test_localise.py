@@ -11,7 +11,13 @@ from benchmarks.localise import misses, table
 from benchmarks.localise_cases import MODELS, RANDOM, Outcome, Pair, fault_outcome, first_below, pair_outcome, pairs
 from engine.bisection.measured import Row
 from engine.bisection.readings import error_of, read
+from engine.opening import open_model
+from engine.oracles import MissingLibraryError
+from engine.registry import locate
 from falsifiers.faults import NAMED
+from falsifiers.faults_tokens import PROMPT
+from tests.engine.oracles import fake
+from tests.engine.oracles.fake import Fake, installed
 
 WRONG = [("ffn_gate", 1), ("ffn_gate", 2)]
 
@@ -108,6 +114,35 @@ def test_a_fault_is_found_from_what_was_kept_as_from_a_fresh_run():
     assert kept == fault_outcome(NAMED["silu_is_gelu"], "random-llama")
     assert (kept.detected, kept.exact, kept.named[0]) == (True, True, ("ffn_silu", 0))
     assert kept.practised["0.999"] is not None
+
+
+TOKENS = NAMED["control_tokens_are_split_into_letters"]
+
+
+def test_a_fault_of_the_tokenizer_is_tried_beside_the_oracle_that_is_installed(monkeypatch):
+    right = open_model(locate("tiny-qwen2")).tokenizer.encode(PROMPT)
+
+    class Other(Fake):
+        def tokens(self, prompt):
+            assert prompt == PROMPT
+            return right
+
+    with installed(monkeypatch, Other):
+        found = fault_outcome(TOKENS, "tiny-qwen2")
+    assert (found.detected, found.exact, found.named) == (True, True, [("tokens", None)])
+    assert found.pair == "fast, transformers"
+    assert fake.OPEN == []
+
+
+def test_without_an_oracle_such_a_fault_is_left_out_and_that_is_said(monkeypatch):
+    def missing(path, dtype):
+        raise MissingLibraryError("no torch")
+
+    monkeypatch.setattr(localise, "fault_cases", lambda models, each: [(TOKENS, "tiny-qwen2")])
+    monkeypatch.setattr(localise, "pairs", lambda *_, **__: [])
+    with installed(monkeypatch, missing):
+        faults, clean, left = localise.measure(["tiny-qwen2"], quick=True, tell=str)
+    assert (faults, clean, left) == ([], [], [f"tiny-qwen2: {TOKENS.name}: no torch"])
 
 
 def test_a_clean_pair_is_not_accused():

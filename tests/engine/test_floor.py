@@ -31,7 +31,7 @@ class Fake:
 
     def forward(self, tokens, capture=None):
         def tap(stage, layer, array):
-            if stage not in self.missing:
+            if capture is not None and stage not in self.missing:
                 array = array.copy() if self.change is None else self.change(stage, array)
                 capture(stage, layer, array)
 

@@ -55,10 +55,10 @@ KIND = Fake
 @contextmanager
 def installed(monkeypatch, kind=Fake):
     """It is the one oracle there is, under the name transformers, and nothing was proved before."""
+    before = dict(MODULES)
     with monkeypatch.context() as patch:
-        for name in tuple(MODULES):
-            patch.delitem(MODULES, name)
-        patch.setitem(MODULES, "transformers", __name__)
+        MODULES.clear()
+        MODULES["transformers"] = __name__
         patch.setattr(f"{__name__}.KIND", kind)
         _proved.cache_clear()
         OPEN.clear()
@@ -66,6 +66,8 @@ def installed(monkeypatch, kind=Fake):
             yield
         finally:
             _proved.cache_clear()
+            MODULES.clear()
+            MODULES.update(before)  # in their order
 
 
 def moved(array):

@@ -16,14 +16,7 @@ from engine.stages import NAMES
 from engine.trace_folder import read_manifest
 from tests.engine import checkpoints
 from tests.engine.model_files import keys, tensors, write
-from tests.engine.oracles.llamas import (
-    FLOAT32,
-    MODELS,
-    PROMPT,
-    captured,
-    isolated,
-    located,
-)
+from tests.engine.oracles.llamas import MODELS, PROMPT, captured, located
 
 pytestmark = pytest.mark.oracle
 pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed (extra `llama-cpp`)")
@@ -51,19 +44,6 @@ def test_without_capture_no_callback_is_set(oracles, monkeypatch):
     oracle = oracles(located("tiny-qwen2"))
     monkeypatch.setattr(llama_cpp_stages.Stages, "evaluated", None)
     assert oracle.forward([5, 6]).shape == (oracle.config.vocab,)
-
-
-def test_keys_and_values_in_float16_are_told_and_round_more(oracles):
-    path = located("tiny-qwen2-f16")
-    model, tokens = open_model(path).model, oracles(path).tokens(PROMPT)
-    half = llama_cpp.open_model(path, kv_cache="float16")
-    try:
-        found = isolated(model, tokens, captured(half, tokens)[1])
-    finally:
-        half.close()
-    assert half.variant == "cpu, flash attention off, keys and values in float16"
-    assert oracles(path).variant == "cpu, flash attention off, keys and values in float32"
-    assert max(error for (stage, _), error in found.items() if stage == "attn_scores") > 100 * FLOAT32
 
 
 @pytest.mark.parametrize("name", ["tiny-qwen2", pytest.param("smollm2-135m", marks=pytest.mark.needs_model)])
@@ -134,11 +114,6 @@ def test_a_prompt_longer_than_the_context_is_refused(oracles):
         oracles(located("tiny-qwen2")).forward([5] * 513)
 
 
-def test_an_unknown_kind_of_cache_is_refused():
-    with pytest.raises(EngineError, match=r"^unknown kind of cache 'q8_0'\n  hint: one of: float32, float16$"):
-        llama_cpp.open_model(located("tiny-qwen2"), kv_cache="q8_0")
-
-
 def test_a_missing_library_is_told_with_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(EngineError, match=r"hint: install what it needs: pip install 'pv-contracts\[llama-cpp\]'$"):
@@ -199,7 +174,6 @@ def test_a_process_that_used_it_ends_well_and_says_nothing_of_its_own(end):
 def test_it_proves_itself():
     """Beside transformers, where that is installed."""
     proof.prove("llama-cpp")
-    proof.prove("llama-cpp", kv_cache="float16")
 
 
 def test_apr_oracle_writes_what_it_gives_and_says_what_it_cannot(apr):

@@ -1,10 +1,14 @@
 """Tests of engine.oracles.proof: each defect that a dumper may have is planted in one, and named."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 
+from engine.arithmetic import HonestPath, arithmetic_named
+from engine.bisection.floor import HalfProducts
+from engine.bisection.stages import name_of
 from engine.errors import EngineError
 from engine.model import read_model
 from engine.opening import open_file
@@ -206,7 +210,7 @@ def test_a_stage_that_its_inputs_do_not_give_is_named(models, case):
         def hand_over(self, capture, stage, layer, array):
             capture(stage, layer, change(array) if stage in stages else array)
 
-    with pytest.raises(EngineError, match=refusal(f"{named} is not what its inputs give: it differs from")):
+    with pytest.raises(EngineError, match=refusal(f"{named} is not what its inputs give: they differ by ")):
         proved(models["small-llama"], Wrong)
 
 
@@ -230,40 +234,88 @@ def test_a_defect_in_the_last_layer_alone_is_told(models):
         proved(models["tiny-qwen2-f16"], Late)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "cpu"])
-def test_the_bound_is_that_of_the_dtype(models, dtype):
-    unit = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "cpu": 2.0**-11}[dtype]
+# ---------------------------------------------------------------- the floor
 
-    def shifted(by):
-        class Shifted(Fake):
-            def hand_over(self, capture, stage, layer, array):
-                capture(stage, layer, array * np.float32(1 + by) if stage == "final_norm" else array)
 
-        return Shifted
+class Rounding(Fake):
+    """An engine of fewer digits; a defect of one stage is computed with, and not only handed over.
 
-    assert proved(models["small-llama"], shifted(6 * unit), dtype)
-    with pytest.raises(EngineError, match=refusal("final_norm is not what its inputs give", dtype)):
-        proved(models["small-llama"], shifted(10 * unit), dtype)
+    off  by what each entry of the stage `at` is wrong
+    """
+
+    at, off = (None, 0.0)
+
+    def __init__(self, path, dtype, at=None, off=0.0):
+        super().__init__(path, dtype)
+        self.at, self.off = at, off
+        self.missing = ("ffn_silu",) if self.name == "llama-cpp" else ()
+
+    def forward(self, tokens, capture=None):
+        rng = np.random.default_rng(3)
+
+        def tap(stage, layer, array):
+            if (stage, layer) == self.at:
+                array = array + np.float32(self.off) * rng.choice(np.float32([-1, 1]), array.shape)
+            else:
+                array = array.copy()
+            if capture is not None and stage not in self.missing:
+                capture(stage, layer, array.copy())
+            return array
+
+        arithmetic = self.variant if self.name == "transformers" else "float32"
+        path = HonestPath(self.model, arithmetic_named(arithmetic))
+        if self.name == "llama-cpp":
+            path = HalfProducts(self.model)
+        return path.forward(tokens, tap)
+
+
+class RoundingLlamaCpp(Rounding):
+    name = "llama-cpp"
+
+
+KINDS = [(Rounding, "float32"), (Rounding, "float16"), (Rounding, "bfloat16"), (RoundingLlamaCpp, "cpu")]
+
+
+@pytest.mark.parametrize(("kind", "dtype"), KINDS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_honest_rounding_is_believed(models, name, kind, dtype):
+    assert proved(models[name], kind, dtype)
+
+
+def floors(path, kind, dtype):
+    """What an honest oracle of this kind may err by at each stage, on its own inputs: root mean square."""
+    found = {}
+    take = proof.read
+
+    def keep(a, b, stage, *rest):
+        reading = take(a, b, stage, *rest)
+        found.setdefault(stage, []).append(reading.floor)
+        return reading
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "read", keep)
+        proved(path, kind, dtype)
+    return found
 
 
 def test_what_a_stage_carries_from_those_before_it_is_not_its_own(models):
-    """Each layer adds less than is allowed, all of them together more."""
-    by = np.float32(1 + 6 * 2.0**-24)
+    path, last = models["tiny-qwen2-f16"], ("post_ffn_residual", 3)
+    own = floors(path, Rounding, "bfloat16")["post_ffn_residual"][-1]
+    rounded, exact = proved(path, Rounding, "bfloat16")[last], proved(path, Fake)[last]
+    assert np.sqrt(np.mean((rounded - exact) ** 2)) > 3 * own
 
-    class Carrying(Fake):
-        def forward(self, tokens, capture=None):
-            def tap(stage, layer, array):
-                array = array * by if stage == "post_ffn_residual" else array.copy()
-                if capture is not None:
-                    capture(stage, layer, array.copy())
-                return array
 
-            return fake.ReferencePath(self.model).forward(tokens, tap)
-
-    stages = proved(models["tiny-qwen2-f16"], Carrying)
-    plain = proved(models["tiny-qwen2-f16"], Fake)
-    last = ("post_ffn_residual", 3)
-    assert proof._distance(stages[last], plain[last]) > proof.ALONE * 2.0**-24
+@pytest.mark.parametrize(("kind", "dtype"), KINDS)
+def test_an_error_of_three_times_the_floor_in_one_stage_is_refused(models, kind, dtype):
+    path = models["small-llama"]
+    missed = []
+    for stage, each in floors(path, kind, dtype).items():
+        at = (stage, None) if stage in WHOLE else (stage, len(each) - 1)
+        with pytest.raises(EngineError) as caught:
+            proved(path, partial(kind, at=at, off=3 * each[-1]), dtype)
+        if f": {name_of(at)} is not what its inputs give: they differ by " not in str(caught.value):
+            missed.append((at, str(caught.value)))
+    assert not missed
 
 
 # ---------------------------------------------------------------- how many, and of what shape
@@ -332,9 +384,22 @@ def test_an_oracle_that_fails_is_not_opened_and_asked_again_the_next_time(monkey
     assert fake.OPEN == []
 
 
-def test_another_oracle_that_is_installed_must_agree(monkeypatch, models):
-    """Each fits together by itself; they compute other models."""
+@pytest.fixture
+def beside(monkeypatch, models):
+    """Proves one kind of oracle, with another one installed, on the small llama alone."""
     monkeypatch.setattr(proof, "known_good", lambda folder: [models["small-llama"]])
+
+    def prove(first, second, dtype="float32"):
+        with installed(monkeypatch, first), monkeypatch.context() as patch:
+            patch.setitem(MODULES, "second", __name__)
+            patch.setitem(SECOND, "kind", second)
+            proof.prove("transformers", dtype=dtype)
+
+    return prove
+
+
+def test_another_oracle_that_is_installed_must_agree(beside):
+    """Each fits together by itself; they compute other models."""
 
     class Second(Fake):
         name, variant = "second", "cpu"
@@ -342,15 +407,31 @@ def test_another_oracle_that_is_installed_must_agree(monkeypatch, models):
         def forward(self, tokens, capture=None):
             return super().forward([*tokens[:-1], tokens[-1] + 1], capture)
 
-    for kind in (Fake, Second):
-        with installed(monkeypatch), monkeypatch.context() as patch:
-            patch.setitem(MODULES, "second", __name__)
-            patch.setitem(SECOND, "kind", kind)
-            if kind is Fake:
-                proof.prove("transformers")
-                continue
-            with pytest.raises(EngineError, match=refusal("embedding of layer 0 is not that of the oracle second: ")):
-                proof.prove("transformers")
+    beside(Fake, Fake)
+    with pytest.raises(EngineError, match=refusal("embedding of layer 0 is not that of the oracle second: ")):
+        beside(Fake, Second)
+    assert fake.OPEN == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_two_that_round_agree_but_not_with_one_that_errs_by_four_times_their_floor(beside, models, dtype):
+    """In a stage that both have, also where much was carried to it."""
+    found = {}
+    take = proof.read
+
+    def keep(a, b, stage, *rest):
+        reading = take(a, b, stage, *rest)
+        found.setdefault(stage, []).append(reading.floor)  # first of its own, then of both
+        return reading
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "read", keep)
+        beside(Rounding, RoundingLlamaCpp, dtype)
+    for stage in ("attn_out", "ffn_up", "lm_head"):
+        at = (stage, None) if stage in WHOLE else (stage, 1)
+        wrong = partial(RoundingLlamaCpp, at=at, off=4 * found[stage][-1])
+        with pytest.raises(EngineError, match=refusal(f"{name_of(at)} is not that of the oracle second: ", dtype)):
+            beside(Rounding, wrong, dtype)
     assert fake.OPEN == []
 
 
