@@ -5,6 +5,10 @@ import os
 
 import pytest
 
+# `-n` gives each core a worker, and its commands run there too: what waits for a core must not burn another's
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 pytest_plugins = ["pytester"]
 
 # a test measures: what another one found, with a rule patched, is nothing to it
