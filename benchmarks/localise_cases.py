@@ -10,18 +10,16 @@ import functools
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from engine.bisection import run
-from engine.bisection.floor import Evaluations, Floor
 from engine.bisection.measured import Row, TokenDifference
 from engine.bisection.naming import Spec
-from engine.bisection.sides import F32, OracleSide, PathSide, Pieces, Side, Stages
+from engine.bisection.sides import OracleSide, PathSide, Side
 from engine.model import Model
 from engine.opening import open_model
 from engine.oracles import MODULES, MissingLibraryError, Oracle, open_oracle
@@ -29,9 +27,9 @@ from engine.registry import locate
 from falsifiers.fault import TOKENIZER, Fault, Place
 from falsifiers.faults import FAULTS
 from falsifiers.faults_tokens import PROMPT
+from falsifiers.kept import Kept
 from falsifiers.odd_model import odd_model
 from falsifiers.synthetic import random_model
-from pv.trial import patched
 
 INSTALLED = ("tiny-qwen2", "smollm2-135m")
 RANDOM = ("odd-qwen2", "random-qwen2", "random-llama")
@@ -106,54 +104,15 @@ def prompt_for(name: str, number: int = 0) -> tuple[int, ...]:
     return tuple(int(token) for token in rng.integers(3, vocab - 4, LENGTH - number % 4))
 
 
-class KeptSide(PathSide):
-    """The reference as an oracle, whose stages are computed once for all faults that another path is to have."""
-
-    kept: tuple[Stages, F32] | None = None
-
-    def stages(self, tokens: Sequence[int], pieces: Pieces) -> F32:
-        if self.kept is None:
-            logits = super().stages(tokens, pieces)
-            self.kept = dict(pieces.stages), logits
-        pieces.stages.update(self.kept[0])
-        return self.kept[1]
-
-
-class KeptFloors(Evaluations):
-    """Floors that do not depend on the subject's fault are computed once as well."""
-
-    kept: dict[tuple[Any, ...], tuple[Any, Floor]] = {}  # noqa: RUF012  (of the process)
-
-    def floor(self, model: Model, names: Any, tokens: Any, given: Stages | None, exact: Stages | None = None) -> Floor:
-        known = given if given is not None else exact
-        anchor = None if known is None else known.get(("embedding", 0))
-        if not any(anchor is one for one in _ANCHORS):
-            return super().floor(model, names, tokens, given, exact)
-        key = (id(model), tuple(names), tuple(tokens), given is None, id(anchor))
-        if key not in self.kept:
-            self.kept[key] = anchor, super().floor(model, names, tokens, given, exact)
-        return self.kept[key][1]
-
-
-_ANCHORS: list[Any] = []
-"""One array of each kept pass, by which what follows from it is known."""
-
-
 @functools.cache
-def _kept_oracle(name: str, tokens: tuple[int, ...]) -> KeptSide:
-    side = KeptSide(Spec(f"{name}@reference", name, "reference"), model_named(name), split=False)
-    pieces = Pieces(len(tokens))
-    side.stages(tokens, pieces)
-    assert side.kept is not None
-    _ANCHORS.append(side.kept[0]["embedding", 0])
-    return side
+def kept(name: str, tokens: tuple[int, ...]) -> Kept:
+    """The reference's pass over a prompt and its floors, for all faults of a model."""
+    return Kept(model_named(name), tokens, name)
 
 
 def forget() -> None:
     """Let go of what was kept for a model."""
-    _kept_oracle.cache_clear()
-    _ANCHORS.clear()
-    KeptFloors.kept.clear()
+    kept.cache_clear()
 
 
 def fault_outcome(fault: Fault, name: str) -> Outcome:
@@ -164,29 +123,25 @@ def fault_outcome(fault: Fault, name: str) -> Outcome:
     if fault.where == TOKENIZER:
         return token_outcome(fault, name)
     model = model_named(name)
-    tokens = tuple(fault.tokens(model, prompt_for(name)))
+    beside = kept(name, tuple(fault.tokens(model, prompt_for(name))))
     subject = PathSide(Spec(f"{name}@fast", name, "fast"), model)
-    if fault.where == "fast":
-        oracle: Side = _kept_oracle(name, tokens)
-        floors: Any = patched(run, "Evaluations", KeptFloors)
-    else:
-        oracle, floors = PathSide(Spec(f"{name}@reference", name, "reference"), model, split=False), nullcontext()
-    with fault.plant(), floors:
-        return said(name, fault.name, "fast, reference", fault.places(model), subject, oracle, tokens)
+    with fault.plant(), np.errstate(all="ignore"):
+        found = beside.bisect(subject)
+    return said(name, fault.name, "fast, reference", fault.places(model), found)
 
 
 def token_outcome(fault: Fault, name: str) -> Outcome:
     """A planted fault of the tokenizer, beside the first engine with one of its own that is installed."""
     place, model = locate(name), model_named(name)
     engine, oracle = _installed(place)
-    with closing(oracle), fault.plant():
+    with closing(oracle), fault.plant(), np.errstate(all="ignore"):
         mine, right = open_model(place).tokenizer.encode(PROMPT), oracle.tokens(PROMPT)
         sides = (
             PathSide(Spec(f"{name}@fast", name, "fast"), model),
             OracleSide(Spec(f"{name}@{engine}", name, engine), model, oracle),
         )
-        difference = TokenDifference.between(mine, right)
-        return said(name, fault.name, f"fast, {engine}", fault.places(model), *sides, right, difference)
+        found = run.bisect(*sides, right, TokenDifference.between(mine, right))
+        return said(name, fault.name, f"fast, {engine}", fault.places(model), found)
 
 
 def _installed(place: Path) -> tuple[str, Oracle]:
@@ -200,19 +155,8 @@ def _installed(place: Path) -> tuple[str, Oracle]:
     raise missing[0]
 
 
-def said(
-    name: str,
-    fault: str,
-    pair: str,
-    wanted: list[Place],
-    subject: Side,
-    oracle: Side,
-    tokens: Sequence[int],
-    difference: TokenDifference | None = None,
-) -> Outcome:
-    """What `apr bisect` and the practised method say of two sides."""
-    with np.errstate(all="ignore"):
-        found = run.bisect(subject, oracle, list(tokens), difference)
+def said(name: str, fault: str, pair: str, wanted: list[Place], found: run.Bisection) -> Outcome:
+    """What `apr bisect` found, and what the practised method says of the same arrays."""
     return Outcome(
         model=name,
         fault=fault,
@@ -314,7 +258,9 @@ def pair_outcome(pair: Pair) -> Outcome:
         options = {} if pair.dtype is None else {"dtype": pair.dtype}
         oracle = OracleSide(spec, model, open_oracle(pair.engine, Path(locate(pair.model)), **options))
     try:
-        return said(pair.model, "", pair.text, [], subject, oracle, prompt_for(pair.model, pair.prompt))
+        with np.errstate(all="ignore"):
+            found = run.bisect(subject, oracle, list(prompt_for(pair.model, pair.prompt)))
+        return said(pair.model, "", pair.text, [], found)
     finally:
         if isinstance(oracle, OracleSide):
             oracle.oracle.close()

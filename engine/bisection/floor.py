@@ -53,7 +53,7 @@ class Floor:
 
 
 class Evaluations:
-    """Counts what floors cost, and keeps the last exact pass of a model that nothing was handed to."""
+    """Measures floors, and counts the evaluations of all stages that they cost."""
 
     def __init__(self) -> None:
         self.count = 0

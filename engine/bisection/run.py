@@ -54,10 +54,17 @@ class _Ran:
     logits: F32
 
 
-def bisect(subject: Side, oracle: Side, tokens: Sequence[int], difference: TokenDifference | None = None) -> Bisection:
+def bisect(
+    subject: Side,
+    oracle: Side,
+    tokens: Sequence[int],
+    difference: TokenDifference | None = None,
+    evaluations: Evaluations | None = None,
+) -> Bisection:
     """Compare the subject with the oracle on these tokens, stage by stage.
 
-    difference  where the subject's own tokens are others; it is run with the oracle's all the same
+    difference   where the subject's own tokens are others; it is run with the oracle's all the same
+    evaluations  that measure the floors; None: new ones
     """
     judged, traced = _ran(oracle, tokens), _ran(subject, tokens)
     model = subject.model or oracle.model
@@ -71,7 +78,7 @@ def bisect(subject: Side, oracle: Side, tokens: Sequence[int], difference: Token
         lacking=frozenset((*subject.missing, *oracle.missing)),
         findings=(*_returned("subject", traced), *_returned("oracle", judged)),
     )
-    evaluations, computed = Evaluations(), ""
+    evaluations, computed = evaluations or Evaluations(), ""
     cost = {
         name: {"forwards": side.forwards, "stage_evaluations": 0}
         for name, side in (("subject", subject), ("oracle", oracle))
