@@ -1,6 +1,7 @@
 """Planted faults where a forward pass begins and where it ends: embedding, final norm, logits; and another path."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,20 @@ def last_rows_of_the_output_are_lost() -> Iterator[None]:
 
     def short(self: FastPath, layer: int | None, rows: Rows, out: Any, before: Any) -> None:
         out[:, (out.shape[1] - 1) // 16 * 16 :] = 0
+
+    with product_altered("lm_head", short):
+        yield
+
+
+@fault("lm_head")
+@mutant
+def last_row_of_the_output_ends_early() -> Iterator[None]:
+    """The last row of the output matrix ends 32 columns early: one logit of the whole vocabulary is wrong."""
+
+    def short(self: FastPath, layer: int | None, rows: Rows, out: Any, before: Any) -> None:
+        weight = self.model.output
+        last = replace(weight, raw=weight.raw[-1:], rows=1).dequantised()[:, -32:]
+        out[:, -1:] -= rows.x[:, weight.columns - 32 : weight.columns] @ last.T
 
     with product_altered("lm_head", short):
         yield
