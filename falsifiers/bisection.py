@@ -139,14 +139,17 @@ def is_named(trial: Trial, found: Bisection, fault: Fault, model: Model) -> None
 
 
 SMALL = ("activations_are_rounded_coarsely", "last_row_of_up_is_another", "last_layer_is_normed_in_half_precision")
+ONE_READING = ("logits_are_capped", "fused_kernel_rounds_what_it_multiplied")
+"""Faults of which one kind of reading tells: what a product owes with its rounding; a stage on its own inputs."""
 ONE_LOGIT = "last_row_of_the_output_ends_early"
 
 
 def tried(model: Model) -> list[Fault]:
-    """The fault of another path, the last of each stage that the model can show, and some small ones."""
+    """The fault of another path, the last of each stage that a model can show, SMALL ones and those of ONE_READING."""
     last = {one.stage: one for one in FAULTS if one.where == "fast" and one.shows_on(model)}
-    small = [one for one in FAULTS if one.name in SMALL and one.shows_on(model) and one not in last.values()]
-    return [last.pop(""), *last.values(), *small]
+    more = [NAMED[name] for name in (*SMALL, *ONE_READING)]
+    chosen = [last.pop(""), *last.values()]
+    return chosen + [one for one in more if one.shows_on(model) and one not in chosen]
 
 
 def bisected_backwards(model: Model, tokens: Sequence[int]) -> Bisection:
@@ -220,6 +223,20 @@ def nothing_is_handed_over() -> Iterator[None]:
         return handed(self, given if only else {}, only)
 
     with patched(run._Bench, "_handed", own):
+        yield
+
+
+@mutant
+def products_are_not_predicted() -> Iterator[None]:
+    """Products stand beside the floor of rounding to int8 alone, not beside what they owe with that rounding."""
+    with patched(run._Bench, "_predicted", lambda self, rows, *args: rows):
+        yield
+
+
+@mutant
+def own_inputs_are_not_looked_at() -> Iterator[None]:
+    """No stage is compared on the inputs that the subject itself had."""
+    with patched(run._Bench, "_own", lambda self, rows, *args, **options: rows):
         yield
 
 

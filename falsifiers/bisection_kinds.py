@@ -13,6 +13,7 @@ from engine.variants import GENERIC
 from falsifiers.bisection import PROMPT, SAME, TOKENS, bisected, fast, reference
 from falsifiers.fault import ends_in_nan
 from falsifiers.faults_activation import (
+    fused_kernel_rounds_what_it_multiplied,
     silu_has_a_short_exponential,
     silu_is_relu,
     silu_is_steeper,

@@ -69,6 +69,8 @@ class Fault:
     shows_on  whether a model has what it breaks; on any other it changes nothing, or nothing for sure
     also      further stages that are wrong by themselves, in the same layers: a kernel serves more than one
     tokens    a prompt as it must be for the fault to show, made of one of at least 18 tokens
+    fused     whether only a kernel that does several steps at once has it: where a stage is handed over between them,
+              the step behind it is done again by another, which is right
     """
 
     name: str
@@ -79,6 +81,7 @@ class Fault:
     shows_on: Callable[[Model], bool] = always
     also: tuple[str, ...] = ()
     tokens: Tokens = as_given
+    fused: bool = False
 
     @property
     def sentence(self) -> str:

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from engine.arithmetic import to_bfloat16
+from engine.buffers import Buffers
 from engine.fast import FastPath
 from falsifiers.fault import fault
 from falsifiers.faulty_heads import gating_altered, silu_altered
-from pv.trial import mutant
+from pv.trial import mutant, patched
 
 
 def _logistic(x: Any) -> Any:
@@ -77,6 +79,22 @@ def one_lane_in_the_tail_is_wrong() -> Iterator[None]:
         out[:, -1] = silu[:, -1] * up[:, -2]
 
     with gating_altered(crossed):
+        yield
+
+
+@fault("ffn_swigl", fused=True)
+@mutant
+def fused_kernel_rounds_what_it_multiplied() -> Iterator[None]:
+    """The kernel that activates and multiplies at once leaves its product in bfloat16; the one that multiplies alone
+    does not."""
+    activate = FastPath.activate
+
+    def coarse(self: FastPath, b: Buffers, silu: Any) -> None:
+        activate(self, b, silu)
+        b.activated.x[:] = to_bfloat16(b.activated.x)
+        b.activated.quantise()
+
+    with patched(FastPath, "activate", coarse):
         yield
 
 

@@ -77,6 +77,19 @@ def test_without_the_largest_entries_one_logit_goes_unseen(wide):
         assert bisected_backwards(*wide).verdict.name == "WITHIN_FLOOR"
 
 
+@pytest.mark.parametrize(
+    ("name", "reading"),
+    [("logits_are_capped", "predicted"), ("fused_kernel_rounds_what_it_multiplied", "own")],
+)
+def test_a_fault_that_one_reading_alone_shows_is_found_by_it(name, reading):
+    model = random_model(np.random.default_rng(1), "qwen2")
+    with NAMED[name].plant():
+        found = bisection.bisected(model)
+    suspects = [row for row in found.measured.rows if row.suspect]
+    assert [row.key for row in suspects] == NAMED[name].places(model)
+    assert all(row.failing == [getattr(row, reading)] for row in suspects)
+
+
 def test_vector_code_and_threads_are_skipped_where_there_are_none(monkeypatch):
     made = bisection_kinds.fast
     monkeypatch.setattr(bisection_kinds, "fast", lambda model: one_thread(made(model)))
