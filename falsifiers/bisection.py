@@ -145,11 +145,10 @@ ONE_LOGIT = "last_row_of_the_output_ends_early"
 
 
 def tried(model: Model) -> list[Fault]:
-    """The fault of another path, the last of each stage that a model can show, SMALL ones and those of ONE_READING."""
+    """The fault of another path, those of ONE_READING, SMALL ones, and the last of each stage that a model can show."""
     last = {one.stage: one for one in FAULTS if one.where == "fast" and one.shows_on(model)}
-    more = [NAMED[name] for name in (*SMALL, *ONE_READING)]
-    chosen = [last.pop(""), *last.values()]
-    return chosen + [one for one in more if one.shows_on(model) and one not in chosen]
+    other, more = last.pop(""), [NAMED[name] for name in (*ONE_READING, *SMALL)]
+    return [other, *(one for one in more if one.shows_on(model) and one not in last.values()), *last.values()]
 
 
 def bisected_backwards(model: Model, tokens: Sequence[int]) -> Bisection:
