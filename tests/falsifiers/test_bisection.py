@@ -7,6 +7,7 @@ import pytest
 
 from falsifiers import bisection, bisection_kinds
 from falsifiers.bisection import ONE_LOGIT, bisected_backwards, of_many_tokens, telling, tried
+from falsifiers.fault import TOKENIZER
 from falsifiers.faults import FAULTS, NAMED
 from falsifiers.synthetic import random_model
 from pv.contract import read_contract
@@ -18,7 +19,7 @@ TESTS = {test.id[-3:]: test for test in read_contract(CONTRACT).tests}
 
 def test_every_fault_is_a_mutant_of_one_test():
     planted = [name for number in ("001", "003", "004") for name in TESTS[number].mutants]
-    assert sorted(planted) == sorted(NAMED)
+    assert sorted(planted) == sorted(one.name for one in FAULTS if one.where != TOKENIZER)
     for number, module in (("001", bisection), ("003", bisection_kinds), ("004", bisection_kinds)):
         assert all(getattr(module, name) is NAMED[name].plant for name in TESTS[number].mutants)
 
@@ -36,6 +37,11 @@ def test_what_the_contract_counts_is_what_there_is():
     assert f"each of {len(third.mutants)} planted faults, {len(reference)} of them in the reference" in third.prediction
     assert f"each of {len(TESTS['001'].mutants)} planted faults" in TESTS["001"].prediction
     assert f"each of {len(TESTS['004'].mutants)} faults" in TESTS["004"].prediction
+    paths = sum(one.where != TOKENIZER for one in FAULTS)
+    told = (
+        f"the {len(FAULTS)} faults that are planted; {paths} are each a mutant of one of the tests 001, 003 and 004; "
+    )
+    assert f"{told}{len(FAULTS) - paths} of the tokenizer" in CONTRACT.read_text()
     count = len(tried(random_model(np.random.default_rng(1), "qwen2"))) + 1
     assert f"{count} of {count} are said to diverge" in TESTS["002"].prediction
 
@@ -106,4 +112,6 @@ def test_the_faults_that_are_tried_begin_with_another_path_and_hold_small_ones()
     chosen = [one.name for one in tried(random_model(np.random.default_rng(1), "qwen2"))]
     assert chosen[0] == "reference_serves_as_the_fast_path"
     assert set(bisection.SMALL) <= set(chosen)
-    assert len({NAMED[name].stage for name in chosen}) == 1 + len({one.stage for one in FAULTS if one.stage})
+    assert len({NAMED[name].stage for name in chosen}) == 1 + len(
+        {one.stage for one in FAULTS if one.stage and one.where == "fast"}
+    )
