@@ -42,6 +42,7 @@ def test_what_the_contract_counts_is_what_there_is():
     assert f"each of {len(third.mutants)} planted faults, {len(reference)} of them in the reference" in third.prediction
     assert f"each of {len(TESTS['001'].mutants)} planted faults" in TESTS["001"].prediction
     assert f"each of {len(TESTS['004'].mutants)} faults" in TESTS["004"].prediction
+    assert f"the {len(FAULTS)} faults that are planted" in CONTRACT.read_text()
     count = len(tried(random_model(np.random.default_rng(1), "qwen2"))) + 1
     assert f"{count} of {count} are said to diverge" in TESTS["002"].prediction
 
