@@ -108,14 +108,16 @@ def read(a: F32, b: F32, stage: str, config: Config, floors: list[Error], resolu
     a, b = _hushed(a, b)
     error = error_of(a, b, stage, config)
     stands = ratio(error.stage, *(floor.stage for floor in floors), resolution=resolution)
-    highest = np.sqrt(sum(floor.peak**2 for floor in floors))
+    together = max(math.hypot(*(floor.stage.whole for floor in floors)), resolution * error.stage.size)
     if stage in SQUARE:  # a token that sees few others has few errors, by chance small ones
-        highest = np.broadcast_to(highest.max(axis=0), highest.shape)
+        floors = [_of_all_tokens(floor) for floor in floors]
+        single = ratio(error.stage, *(floor.stage for floor in floors), resolution=resolution)
+        stands = replace(single, whole=stands.whole)
+    highest = np.sqrt(sum(floor.peak**2 for floor in floors))
     least = np.maximum(highest, resolution * np.maximum(error.size, error.stage.size))
     with np.errstate(divide="ignore", invalid="ignore"):
         peaks = np.where(error.peak == 0, 0.0, np.where(np.isfinite(least), error.peak / least, np.inf))
     peak = float(peaks.max())
-    together = max(math.hypot(*(floor.stage.whole for floor in floors)), resolution * error.stage.size)
     by_entry = peak / PEAK_ALLOWANCE > stands.single / SINGLE_ALLOWANCE
     place = divmod(int(np.argmax(peaks)), peaks.shape[1]) if by_entry else stands.at
     return Reading(
@@ -130,6 +132,12 @@ def read(a: F32, b: F32, stage: str, config: Config, floors: list[Error], resolu
         cosine=error.stage.cosine,
         spot=_spot(a, b, stage, config, place) if peak else None,
     )
+
+
+def _of_all_tokens(floor: Error) -> Error:
+    """The floor in which each token of a group has the largest error of all tokens."""
+    rms, peak = (np.broadcast_to(one.max(axis=0), one.shape) for one in (floor.stage.rms, floor.peak))
+    return Error(replace(floor.stage, rms=rms), peak, floor.size)
 
 
 def _hushed(a: F32, b: F32) -> tuple[F32, F32]:

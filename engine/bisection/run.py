@@ -144,6 +144,7 @@ class _Bench:
         self.subject, self.oracle, self.tokens, self.model = subject, oracle, tokens, model
         self.judged, self.traced, self.evaluations = judged, traced, evaluations
         self.config, self.evaluated, self.floor_of_own = model.config, 0, Floor({})
+        self.own_arithmetic = subject.arithmetic
         self.claims = subject.spec.engine if isinstance(subject, PathSide) else None
         self.parts = subject.parts(len(tokens)) if isinstance(subject, PathSide) else (len(tokens),)
 
@@ -173,6 +174,8 @@ class _Bench:
                     findings, computed, others = clues.served_otherwise(self.claims, fed, fixed, self.model, self.parts)
                 if self.claims == "fast":
                     rows = self._predicted(rows, forced, fixed, others)
+                    if others:  # what served went on from more digits than those that were tapped
+                        self.own_arithmetic = (*self.own_arithmetic, HANDED)
             found |= self._clues(rows, ("isolated", "predicted"), forced, due, fixed, wanted)
         facts = self._decisive(free, both)
         # always: where a stage was handed over, what a fused kernel had done was done again behind it
@@ -197,7 +200,7 @@ class _Bench:
 
         fresh  of suspects alone that were none before
         """
-        names = self.subject.arithmetic
+        names = self.own_arithmetic
         floor = self.evaluations.floor(self.model, names, self.tokens, stages)
         if not fresh:
             self.floor_of_own = floor

@@ -60,3 +60,13 @@ def test_a_nan_that_vanishes_is_a_defect(model, name):
     assert verdict.name == "DIVERGES"
     assert named[0] == NAMED[name].places(model)[0]
     assert set(named) <= set(NAMED[name].places(model))
+
+
+def test_the_reference_in_place_of_the_fast_path_is_one_finding_though_it_goes_on_from_more_digits_than_it_shows():
+    """Scores of hundreds, rounded to float32 as they are tapped, give other weights than those that it went on with."""
+    model = odd_model(np.random.default_rng([64, 0]))
+    tokens = [int(token) for token in np.random.default_rng([65, 0]).integers(3, model.config.vocab - 4, 22)]
+    with NAMED["reference_serves_as_the_fast_path"].plant():
+        found = bisected(model, tokens)
+    assert [one.kind for one in found.measured.findings] == ["silent-fallback"]
+    assert (found.verdict.defects, found.verdict.suspects) == ((), ())
