@@ -76,3 +76,14 @@ def parse_layers(text: str) -> range:
     if end <= start:
         raise EngineError(f"the range {text!r} is empty: its end is not past its start", where=where, hint=hint)
     return range(start, end)
+
+
+def layers_within(layers: range | None, number: int) -> range:
+    """The layers of a model of so many, all of them for None; raises EngineError where they end past the last."""
+    if layers is not None and layers.stop > number:
+        raise EngineError(
+            f"the model has {number} layers: {layers.start}..{layers.stop} ends past them",
+            where="--layer",
+            hint=f"0..{number} names them all",
+        )
+    return layers or range(number)

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 from engine import stage_error
-from engine.bisection import clues, measured, readings, run, verdict
+from engine.bisection import clues, measured, measuring, readings, run, verdict
 from engine.bisection.naming import Spec
 from engine.bisection.run import Bisection
 from engine.bisection.sides import PathSide, Pieces
@@ -216,26 +216,26 @@ def single_entries_are_not_read() -> Iterator[None]:
 @mutant
 def nothing_is_handed_over() -> Iterator[None]:
     """Isolation lets each stage go on from the subject's own inputs, whatever the oracle had there."""
-    handed = run._Bench._handed
+    handed = measuring.Measuring._handed
 
     def own(self: Any, given: Any, only: Any) -> Any:
         return handed(self, given if only else {}, only)
 
-    with patched(run._Bench, "_handed", own):
+    with patched(measuring.Measuring, "_handed", own):
         yield
 
 
 @mutant
 def products_are_not_predicted() -> Iterator[None]:
     """Products stand beside the floor of rounding to int8 alone, not beside what they owe with that rounding."""
-    with patched(run._Bench, "_predicted", lambda self, rows, *args: rows):
+    with patched(measuring.Measuring, "_predicted", lambda self, rows, *args: rows):
         yield
 
 
 @mutant
 def own_inputs_are_not_looked_at() -> Iterator[None]:
     """No stage is compared on the inputs that the subject itself had."""
-    with patched(run._Bench, "_own", lambda self, rows, *args, **options: rows):
+    with patched(measuring.Measuring, "_own", lambda self, rows, *args, **options: rows):
         yield
 
 

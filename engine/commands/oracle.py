@@ -52,12 +52,7 @@ def run(args: argparse.Namespace) -> int:
     with identity_beside(place) as sha256:
         opened = open_model(place)
         config = opened.model.config
-        if layers is not None and layers.stop > config.n_layers:
-            raise EngineError(
-                f"the model has {config.n_layers} layers: {args.layer} ends past them",
-                where="--layer",
-                hint=f"0..{config.n_layers} names them all",
-            )
+        layers = stages.layers_within(layers, config.n_layers)
         tokens = opened.tokenizer.encode(args.prompt)
         check_prompt(tokens, config.context)
         with closing(open_oracle(args.oracle, place, **options)) as oracle:
@@ -65,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             lacking = ", ".join(stage for stage in chosen if stage in oracle.missing)
             if not given:
                 raise EngineError(f"{oracle.name} cannot give {lacking}", where="--save-tensor", hint="choose others")
-            with TraceWriter(folder, stages=given, layers=layers or range(config.n_layers)) as writer:
+            with TraceWriter(folder, stages=given, layers=layers) as writer:
                 watched.forward(oracle, tokens, writer.tap)
                 manifest = writer.finish(
                     engine=oracle.engine,

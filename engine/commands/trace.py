@@ -62,12 +62,7 @@ def run(args: argparse.Namespace) -> int:
     place = locate(traced_model(args))
     with identity_beside(place) as sha256:
         model, tokenizer = open_with_tokenizer(str(place))
-        if layers is not None and layers.stop > model.config.n_layers:
-            raise EngineError(
-                f"the model has {model.config.n_layers} layers: {args.layer} ends past them",
-                where="--layer",
-                hint=f"0..{model.config.n_layers} names them all",
-            )
+        layers = stages.layers_within(layers, model.config.n_layers)
         prompt = encode(tokenizer, args.prompt, chat=False)
         check_prompt(prompt, model.config.context)
         path = open_path(
@@ -80,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             tell=note,
         )
         folder = named or trace_folder.default_folder(model.path)
-        with trace_folder.TraceWriter(folder, stages=chosen, layers=layers or range(model.config.n_layers)) as writer:
+        with trace_folder.TraceWriter(folder, stages=chosen, layers=layers) as writer:
             path.forward(prompt, tap=writer.tap)
             manifest = writer.finish(
                 engine=version("pv-contracts"),
