@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+import engine.bisection.naming  # noqa: F401  (it lists the engines when it is imported: before there is one alone)
 from engine.model import read_model
 from engine.opening import open_file
 from engine.opening import open_model as opened
