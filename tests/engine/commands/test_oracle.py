@@ -206,8 +206,9 @@ def test_an_oracle_that_does_not_exist_is_a_usage_error(apr, capsys):
 
 
 def test_a_dtype_for_an_oracle_without_one_is_refused(apr, monkeypatch):
-    monkeypatch.setitem(MODULES, "llama-cpp", "tests.engine.oracles.fake")
-    code, out, err = apr("oracle", "llama-cpp", "tiny-qwen2", "--output", "a", "--dtype", "float16")
+    with monkeypatch.context() as patch:  # taken back before the fake gives way to the real ones
+        patch.setitem(MODULES, "llama-cpp", "tests.engine.oracles.fake")
+        code, out, err = apr("oracle", "llama-cpp", "tiny-qwen2", "--output", "a", "--dtype", "float16")
     assert (code, out, os.listdir()) == (2, "", [])
     assert err == "apr: --dtype: llama-cpp chooses its types by itself\n  hint: leave it out\n"
 
