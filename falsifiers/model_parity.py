@@ -57,6 +57,34 @@ def folders_agree(trial: Trial, got: Path, want: Path, worst: dict[str, float]) 
         trial.at_most(nmse, trial.tolerance, f"NMSE of {name}")
 
 
+ENGINES = {"llama-cpp": ("llama_cpp",), "transformers": ("torch", "transformers", "accelerate", "gguf")}
+"""The engines that `apr oracle` asks, and the libraries that each of them needs."""
+NOT_EXPOSED = {"llama-cpp": {"ffn_silu"}, "transformers": set[str]()}
+"""Stages that an engine has no tensor for."""
+
+
+def other_engines_match(trial: Trial) -> None:
+    """On every stage that llama.cpp and Transformers have, the fast path's NMSE stays within the tolerance."""
+    missing = [library for libraries in ENGINES.values() for library in libraries if find_spec(library) is None]
+    if missing:
+        trial.skip(f"not installed: {', '.join(missing)}; pip install 'pv-contracts[oracles]'")
+    (subject,) = subjects(trial)
+    assert isinstance(subject, Installed)
+    got = subject.trace("all")
+    served = []
+    for engine, lacking in NOT_EXPOSED.items():
+        want, worst = trial.folder / engine, dict[str, float]()
+        apr(trial, "oracle", engine, subject.model.path, "--output", want)
+        manifest = read_manifest(want)
+        served.append(manifest.engine)
+        trial.equal(manifest.path, engine, "engine that served `apr oracle`")
+        trial.equal(manifest.tokens, read_manifest(got).tokens, f"tokens that {engine} ran")
+        trial.equal({entry.stage for entry in manifest.tensors}, set(ALL_STAGES) - lacking, f"stages of {engine}")
+        folders_agree(trial, got, want, worst)
+        observe_worst(trial, f"worst_nmse_{engine}", worst)
+    trial.oracle(" and ".join(ENGINES), "; ".join(served))
+
+
 def observe_worst(trial: Trial, name: str, worst: dict[str, float]) -> None:
     trial.observe(name, {stage: float(f"{worst[stage]:.3g}") for stage in sorted(worst, key=ORDER.__getitem__)})
 
@@ -161,36 +189,6 @@ def residual_is_forgotten() -> Iterator[None]:
     normalise = FastPath.normalise
     with patched(FastPath, "normalise", lambda self, b, delta, *rest: normalise(self, b, None, *rest)):
         yield
-
-
-# ---------------------------------------------------------------- FALSIFY-MODEL-PARITY-007
-
-ENGINES = {"llama-cpp": ("llama_cpp",), "transformers": ("torch", "transformers", "accelerate", "gguf")}
-"""The engines that `apr oracle` asks, and the libraries that each of them needs."""
-NOT_EXPOSED = {"llama-cpp": {"ffn_silu"}, "transformers": set[str]()}
-"""Stages that an engine has no tensor for."""
-
-
-def other_engines_match(trial: Trial) -> None:
-    """On every stage that llama.cpp and Transformers have, the fast path's NMSE stays within the tolerance."""
-    missing = [library for libraries in ENGINES.values() for library in libraries if find_spec(library) is None]
-    if missing:
-        trial.skip(f"not installed: {', '.join(missing)}; pip install 'pv-contracts[oracles]'")
-    (subject,) = subjects(trial)
-    assert isinstance(subject, Installed)
-    got = subject.trace("all")
-    served = []
-    for engine, lacking in NOT_EXPOSED.items():
-        want, worst = trial.folder / engine, dict[str, float]()
-        apr(trial, "oracle", engine, subject.model.path, "--output", want)
-        manifest = read_manifest(want)
-        served.append(manifest.engine)
-        trial.equal(manifest.path, engine, "engine that served `apr oracle`")
-        trial.equal(manifest.tokens, read_manifest(got).tokens, f"tokens that {engine} ran")
-        trial.equal({entry.stage for entry in manifest.tensors}, set(ALL_STAGES) - lacking, f"stages of {engine}")
-        folders_agree(trial, got, want, worst)
-        observe_worst(trial, f"worst_nmse_{engine}", worst)
-    trial.oracle(" and ".join(ENGINES), "; ".join(served))
 
 
 # ---------------------------------------------------------------- FALSIFY-MODEL-PARITY-002

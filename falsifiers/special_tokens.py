@@ -1,4 +1,4 @@
-"""Falsifier of FALSIFY-MODEL-PARITY-008: control tokens of a prompt are the ids that the model's file gives them.
+"""Falsifier of FALSIFY-MODEL-PARITY-007: control tokens of a prompt are the ids that the model's file gives them.
 
 Both execution paths read the same tokens, so no comparison of the two shows a tokenizer that is wrong.
 """

@@ -25,7 +25,7 @@ def test_every_fault_is_a_mutant_of_one_test():
 
 
 def test_faults_of_the_tokenizer_are_mutants_where_tokens_are_promised():
-    (test,) = (one for one in read_contract(CONTRACT.with_name("model-parity-v1.yaml")).tests if one.id[-3:] == "008")
+    (test,) = (one for one in read_contract(CONTRACT.with_name("model-parity-v1.yaml")).tests if one.id[-3:] == "007")
     assert sorted(test.mutants) == sorted(name for name, fault in NAMED.items() if fault.where == TOKENIZER)
 
 
