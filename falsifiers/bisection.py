@@ -62,7 +62,7 @@ from falsifiers.synthetic import random_model, random_weight
 from pv.trial import Trial, mutant, patched
 
 TOKENS = [7, 300, 21, 7, 128, 42, 350, 11, 30, 380, 5, 5, 5, 211, 99, 16, 29, 64, 300, 77, 8]
-"""21: past position 16, and one of them decoded alone."""
+"""21: past position 16, and the last of them decoded one by one."""
 PROMPT = "Return a list of the keys, in the order in which they were added to the dictionary."
 SAME = ("EQUAL", "WITHIN_FLOOR")
 
@@ -97,7 +97,7 @@ def bisected(model: Model, tokens: Sequence[int] = TOKENS) -> Bisection:
 
 
 def fast(model: Model) -> PathSide:
-    """The fast path as a side, on two threads where this process may use them; the last token is decoded alone."""
+    """The fast path as a side, on two threads where this process may use them; the last tokens are decoded alone."""
     return PathSide(Spec("m@fast", "m", "fast"), model, threads=min(2, int(numba.config.NUMBA_NUM_THREADS)))
 
 

@@ -20,6 +20,7 @@ from falsifiers.faults_activation import (
     up_is_read_of_the_token_before,
 )
 from falsifiers.faults_attention import (
+    decoded_keys_are_not_kept,
     last_lane_of_a_head_is_another,
     last_layer_weighs_in_half_precision,
     query_heads_take_keys_in_turn,
@@ -74,6 +75,7 @@ from falsifiers.faults_qkv import (
     last_layer_has_another_base,
     minimum_has_the_other_sign,
     offset_of_six_bits_is_31,
+    position_stays_after_a_decoded_token,
     positions_start_again_with_each_chunk,
     queries_turn_by_rounded_tables,
     scaling_of_positions_is_forgotten,

@@ -10,7 +10,15 @@ from engine.fast import FastPath
 from engine.model import Model
 from engine.variants import GENERIC, chosen
 from falsifiers.fault import fault, last_layer
-from falsifiers.faulty_heads import cached, mixing_altered, scored, scores_altered, softmax_altered
+from falsifiers.faulty_heads import (
+    after_a_decoded_token,
+    cached,
+    mixing_altered,
+    scored,
+    scores_altered,
+    softmax_altered,
+)
+from falsifiers.on_arrays import key_slot
 from pv.trial import mutant
 
 
@@ -139,6 +147,19 @@ def vector_variant_loses_a_lane() -> Iterator[None]:
 
     with scores_altered(short):
         yield
+
+
+@fault("attn_scores")
+@mutant
+def decoded_keys_are_not_kept() -> Iterator[None]:
+    """The key of a token that came alone is forgotten once its logits are there: the next one decoded sees zeros."""
+    with after_a_decoded_token(_forget):
+        yield
+
+
+def _forget(path: FastPath) -> None:
+    for layer in range(path.model.config.n_layers):
+        key_slot(path, layer, path.position - 1)[:] = 0
 
 
 # ---------------------------------------------------------------- softmax

@@ -12,7 +12,7 @@ from engine.fast import FastPath
 from engine.model import Layer, Model
 from falsifiers.decoded import high_bits_of_scales_lost, minimum_negated, offset_is_one_less
 from falsifiers.fault import fault, last_layer
-from falsifiers.faulty_heads import rotation_replaced, tables_of
+from falsifiers.faulty_heads import after_a_decoded_token, rotation_replaced, tables_of
 from falsifiers.faulty_steps import has_format, layers_changed, product_altered, weights_changed, with_format
 from pv.trial import mutant
 
@@ -187,6 +187,18 @@ def keys_turn_the_other_way() -> Iterator[None]:
 
     with rotation_replaced("k", back):
         yield
+
+
+@fault("q_post_rope", also=("k_post_rope", "attn_scores", "attn_softmax", "attention"))
+@mutant
+def position_stays_after_a_decoded_token() -> Iterator[None]:
+    """A token that came alone does not count: the next one turns as it did, and takes its slot in the cache."""
+    with after_a_decoded_token(_step_back):
+        yield
+
+
+def _step_back(path: FastPath) -> None:
+    path.position -= 1
 
 
 @fault("k_post_rope")

@@ -151,6 +151,21 @@ def scored(path: FastPath, b: Buffers, keys: Array) -> Array:
 
 
 @contextmanager
+def after_a_decoded_token(alter: Callable[[FastPath], None]) -> Iterator[None]:
+    """The fast path is altered each time a token has come through it alone."""
+    forward = FastPath.forward
+
+    def forwarded(self: FastPath, tokens: Any, *rest: Any, **options: Any) -> Any:
+        logits = forward(self, tokens, *rest, **options)
+        if len(tokens) == 1:
+            alter(self)
+        return logits
+
+    with patched(FastPath, "forward", forwarded):
+        yield
+
+
+@contextmanager
 def silu_altered(alter: Callable[[Array], Array]) -> Iterator[None]:
     """The activation is alter(gate (T, ffn))."""
     activate = FastPath.activate

@@ -55,7 +55,7 @@ def _kl(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def served_otherwise(
-    claims: str, outputs: Stages, floor: Floor, model: Model, parts: Sequence[int]
+    claims: str, outputs: Stages, floor: Floor, model: Model, parts: Sequence[int], *, repeated: bool = True
 ) -> tuple[list[Finding], str, list[tuple[Key, slice]]]:
     """Whether the products are of the arithmetic that the subject's path claims, a line that says what they are, and
     the rows of those that are not.
@@ -63,6 +63,7 @@ def served_otherwise(
     claims   "fast": activations meet quantised matrices as int8, others in float32; "reference": all is float64
     outputs  of the subject, handed what `floor` was handed
     parts    how many tokens came at a time: each may have been served by kernels of its own
+    repeated whether the outputs are of the very inputs that `floor` had; else they may be of more digits than those
 
     The evidence is in the numbers: rounding leaves an error of known size, and even of known value.
     """
@@ -80,9 +81,8 @@ def served_otherwise(
     if not total:
         return [], "no product here tells one arithmetic from another", []
     summary = ", ".join(f"{kind} in {len(places)}" for kind, places in seen.items() if places)
-    wrong = [
-        place for kind in (("float", "float64") if claims == "fast" else ("int8", "float32")) for place in seen[kind]
-    ]
+    others = ("float", "float64") if claims == "fast" else ("int8", "float32") if repeated else ("int8",)
+    wrong = [place for kind in others for place in seen[kind]]
     if not wrong:
         return [], f"as the outputs show, of {total} products {summary}", []
     places = [(key, slice(sum(parts[:part]), sum(parts[: part + 1]))) for key, part in wrong]
@@ -167,10 +167,13 @@ def _places(stage: str, bad: NDArray[np.bool_], config: Config, parts: Sequence[
     tokens, heads = np.flatnonzero(bad.any(axis=1)), np.flatnonzero(bad.any(axis=0))
     T = len(bad)
     if 0 < len(tokens) < T and stage != "lm_head":
-        if len(parts) > 1 and tokens.tolist() == [T - 1]:
-            yield "only the last token, which is decoded alone"
-        elif len(parts) > 1 and tokens.tolist() == list(range(T - 1)):
-            yield "only the tokens before the last: the prompt, not decoding"
+        start = parts[0]
+        if len(parts) > 1 and tokens.tolist() == list(range(start, T)):
+            yield f"only from token {start} on: those that are decoded alone"
+        elif len(parts) > 1 and tokens.tolist() == list(range(start)):
+            yield f"only the tokens before {start}: the prompt, not decoding"
+        elif len(parts) > 2 and tokens.tolist() == list(range(start + 1, T)):
+            yield f"only from token {start + 1} on: those that follow a token that was decoded alone"
         elif tokens.tolist() == list(range(int(tokens[0]), T)):
             yield f"from token {tokens[0]} on"
         else:

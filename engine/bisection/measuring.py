@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bisection import clues
+from engine.bisection import clues, labels
 from engine.bisection.floor import INT8, RESTS, Evaluations, Floor
 from engine.bisection.measured import Clue, Decisive, Finding, Measured, Row
 from engine.bisection.readings import Error, read
@@ -71,11 +71,11 @@ class Measuring:
         free = self.evaluations.floor(self.model, both, self.tokens, None, exact)
         rows = self._with("cumulative", m.rows, self.traced.stages, wanted, free, both)
         computed, found = "", dict[Key, Clue]()
-        findings: list[Finding] = []
-        told = False
+        findings = [*labels.own_name("subject", self.subject), *labels.own_name("oracle", self.oracle)]
+        told, fixed = False, None
         if self.subject.injects:
             names = [name for name in both if exact is None or name != HANDED]
-            more = (RESTS,) if self.claims == "fast" and INT8 in names else ()
+            more = (*((RESTS,) if self.claims == "fast" and INT8 in names else ()), *labels.needed(self.oracle))
             fixed = self.evaluations.floor(self.model, (*names, *more), self.tokens, wanted)
             forced = self._handed(wanted, None)
             self.evaluated = 1
@@ -87,7 +87,8 @@ class Measuring:
                 fed = {key: array for key, array in forced.items() if self._is_fed(key, wanted)}
                 others: list[tuple[Key, slice]] = []
                 if told := any(weights(key, self.model) for key in fed):
-                    findings, computed, others = clues.served_otherwise(self.claims, fed, fixed, self.model, self.parts)
+                    also, computed, others = clues.served_otherwise(self.claims, fed, fixed, self.model, self.parts)
+                    findings += also
                 if self.claims == "fast":
                     rows = self._predicted(rows, forced, fixed, others)
                     if others:  # what served went on from more digits than those that were tapped
@@ -101,9 +102,12 @@ class Measuring:
                 self.claims, self.traced.stages, self.floor_of_own, self.model, self.parts
             )
             findings += also
+        findings += self._labels(fixed)
         rows = self._repaired(rows, free, both, found)
         if self.forwards < FORWARDS:
             findings += self._silence(self.subject.untraced(self.tokens), free)
+        if isinstance(self.oracle, PathSide) and self.oracle.spec.engine == "fast":
+            findings += self._oracles_silence(self.oracle.untraced(self.tokens))
         return replace(m, rows=rows, decisive=facts, findings=(*m.findings, *findings), clues=found), computed
 
     @property
@@ -111,16 +115,32 @@ class Measuring:
         """Forward passes of the subject so far; that in which every stage was handed over counts as evaluations."""
         return self.subject.forwards - self.evaluated
 
+    def _labels(self, fixed: Floor | None) -> list[Finding]:
+        """What the stages of both sides show beside what they say that they are; `fixed`: handed the oracle's."""
+        given = self.judged.stages
+        if fixed is None:
+            fixed = self.evaluations.floor(self.model, labels.needed(self.oracle), self.tokens, given)
+        found = [
+            *labels.another_path("oracle", self.oracle, given, fixed, self.model, len(self.tokens)),
+            *labels.finer_than_said("oracle", self.oracle, given, fixed, self.model),
+            *labels.finer_than_said("subject", self.subject, self.traced.stages, self.floor_of_own, self.model),
+        ]
+        if not isinstance(self.subject, PathSide):  # of a path, what it did with the oracle's inputs told more
+            found += labels.another_path(
+                "subject", self.subject, self.traced.stages, self.floor_of_own, self.model, len(self.tokens)
+            )
+        return found
+
     def _own(self, rows: Sequence[Row], stages: Stages, found: dict[Key, Clue], fresh: bool = False) -> list[Row]:
         """Each stage of a pass against the reference's, on the inputs that it had there.
 
         fresh  of suspects alone that were none before
         """
-        names = self.own_arithmetic
+        names = (*self.own_arithmetic, *(() if fresh else labels.needed(self.subject)))
         floor = self.evaluations.floor(self.model, names, self.tokens, stages)
         if not fresh:
             self.floor_of_own = floor
-        read_rows = self._with("own", rows, stages, floor.exact, floor, names, given=stages)
+        read_rows = self._with("own", rows, stages, floor.exact, floor, self.own_arithmetic, given=stages)
         if fresh:
             read_rows = [_looked_at_again(old, new) for old, new in zip(rows, read_rows, strict=True)]
         new_clues = self._clues(read_rows, ("own",), stages, floor.exact, floor, stages)
@@ -221,8 +241,11 @@ class Measuring:
                 f"{off:.2g}; the traced ones by {apart:.2g}): what users are served is not what is traced"
             )
             return [Finding("silent-fallback", text)]
-        text = "the logits without a trace have other bits than the traced ones: a race, or a path that only one takes"
-        return [Finding("untraced-differs", text)]
+        return [_differs("subject")]
+
+    def _oracles_silence(self, silent: F32) -> list[Finding]:
+        """A finding if the logits that users of the oracle's path get are not the traced ones."""
+        return [] if silent.tobytes() == self.judged.logits.tobytes() else [_differs("oracle")]
 
     def _clues(
         self, rows: Sequence[Row], names: Sequence[str], got: Stages, want: Stages, floor: Floor, given: Stages
@@ -242,6 +265,11 @@ class Measuring:
             return None
         peaks = np.array([error.peak.max() for error in free.of(names, LOGITS)])
         return clues.decisive(self.traced.stages[LOGITS], self.judged.stages[LOGITS], peaks)
+
+
+def _differs(role: str) -> Finding:
+    text = f"the {role}'s logits without a trace have other bits than the traced ones"
+    return Finding("untraced-differs", f"{text}: a race, or a path that only one of them takes")
 
 
 def _nan_vanished(key: Key, got: F32, want: F32) -> bool:

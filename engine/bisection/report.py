@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.bisection.measured import Decisive, Row
-from engine.bisection.readings import Reading
+from engine.bisection.readings import CARRIED_ALLOWANCE, Reading
 from engine.bisection.run import Bisection
 from engine.bisection.stages import Key, name_of
 from engine.bisection.verdict import Defect
@@ -122,7 +122,11 @@ class BisectReport:
             return f"every bit of {counts['compared']} stages"
         if verdict.name == "WITHIN_FLOOR":
             compared = f"{counts['compared']} of {counts['expected']} stages compared"
-            return f"{compared}, none above what honest arithmetic errs by"
+            magnified = any(
+                row.cumulative and row.cumulative.whole > CARRIED_ALLOWANCE for row in self.found.measured.rows
+            )
+            by_itself = " by itself (what was carried is)" if magnified else ""
+            return f"{compared}, none above what honest arithmetic errs by{by_itself}"
         if verdict.name == "CANNOT_TELL":
             return f"missing: {verdict.missing[0]}"
         names = [name_of((one.stage, one.layer)) for one in verdict.defects]

@@ -24,7 +24,7 @@ def beside_itself(a: Side, b: Side, same_model: bool) -> str:
     if (a.spec.engine, _variant(a)) != (b.spec.engine, _variant(b)):
         return ""
     pieces = isinstance(a, PathSide) and isinstance(b, PathSide) and a.split != b.split
-    return "a side beside itself tests determinism alone" + (" (here of a prompt in two pieces, too)" if pieces else "")
+    return "a side beside itself tests determinism alone" + (" (here of a prompt in pieces, too)" if pieces else "")
 
 
 def not_tested(a: Side, b: Side, same_model: bool, tokens: int) -> list[str]:
@@ -32,10 +32,9 @@ def not_tested(a: Side, b: Side, same_model: bool, tokens: int) -> list[str]:
     lines = []
     if not beside_itself(a, b, same_model):
         lines += _in_common(a, b, same_model)
-    if tokens < 3 and any(isinstance(side, PathSide) and side.spec.engine == "fast" for side in (a, b)):
-        lines.append(
-            "the fast path's kernels for several tokens at once: of a prompt of two tokens or one, each is run alone"
-        )
+    fast = [side for side in (a, b) if isinstance(side, PathSide) and side.spec.engine == "fast"]
+    if any(max(side.parts(tokens)) == 1 for side in fast):
+        lines.append(f"the fast path's kernels for several tokens at once: of {tokens}, each is run alone")
     return lines
 
 

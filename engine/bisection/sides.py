@@ -30,6 +30,8 @@ CACHED = "float16 cache"
 """The name under which the floor knows that keys and values were rounded to float16."""
 HALVES = "float16 products"
 """The name under which it knows that activations are rounded to 16 bits where they meet weights of 16 bits (ggml)."""
+DECODED = 2
+"""How many tokens of a prompt a path decodes alone: the second one reads what the first has left."""
 HANDED = "handed over in float32"
 """The name under which it knows that a stage computed from more digits than those that are handed over."""
 
@@ -72,7 +74,8 @@ class Pieces:
 class PathSide:
     """An execution path of a model. Each forward pass starts with an empty cache.
 
-    split  whether the last token comes alone, after all others, so that the kernels of prefill and of decoding run
+    split  whether the last DECODED tokens come alone, after all others, so that the kernels of prefill and of decoding
+           run, and what one decoded token leaves to the next is read
     """
 
     spec: Spec
@@ -101,7 +104,8 @@ class PathSide:
 
     def parts(self, tokens: int) -> tuple[int, ...]:
         """How many tokens come at a time."""
-        return (tokens - 1, 1) if self.split and tokens > 1 else (tokens,)
+        alone = min(DECODED, tokens - 1) if self.split else 0
+        return (tokens - alone, *(1,) * alone)
 
     def check(self) -> None:
         """Refuse options that the path does not take, before anything runs; raises EngineError."""

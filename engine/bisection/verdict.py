@@ -14,6 +14,7 @@ from engine.bisection.readings import CARRIED_ALLOWANCE, Spot
 from engine.bisection.stages import OPERATIONS, Key, name_of, unseen_before
 
 EQUAL, WITHIN_FLOOR, DIVERGES, CANNOT_TELL = VERDICTS = ("EQUAL", "WITHIN_FLOOR", "DIVERGES", "CANNOT_TELL")
+LOST = "the likeliest token is another by more than the floor"
 EXIT_CODES = {EQUAL: 0, WITHIN_FLOOR: 0, DIVERGES: 1, CANNOT_TELL: 2}
 
 
@@ -121,8 +122,14 @@ def _missing(m: Measured, compared: Sequence[Row], unproved: Sequence[Defect], l
     if not any(row.key[0] == "lm_head" for row in compared):
         place = name_of(compared[-1].key) if compared else "nothing"
         reasons.append(f"the oracle's or the subject's lm_head: what follows {place} was not compared")
-    if (strange := _unexplained(m)) and not all(row.own for row in compared) and not broken:
+    strange = _unexplained(m)
+    if strange and not all(row.own for row in compared) and not broken:
         reasons.append(f"a cause: {strange}, but not every stage was looked into")
+    elif strange and m.decisive and m.decisive.lost:
+        reasons.append(
+            f"a cause: {LOST}, though every stage is right on the inputs that it had: this model magnifies noise on "
+            "this prompt, try others"
+        )
     return reasons
 
 
@@ -133,7 +140,7 @@ def _unexplained(m: Measured) -> str:
     for row in m.rows:
         if row.cumulative is not None and not row.cumulative.whole <= CARRIED_ALLOWANCE:
             return f"from {name_of(row.key)} on, the carried error is {row.cumulative.whole:.3g} times its floor"
-    return "the likeliest token is another by more than the floor" if m.decisive and m.decisive.lost else ""
+    return LOST if m.decisive and m.decisive.lost else ""
 
 
 def _notes(m: Measured) -> list[str]:

@@ -39,9 +39,9 @@ def prompt_for(name):
 
 
 def forwards(model, where, tokens, tap=None, threads=1):
-    """The logits of both pieces of a prompt, as `apr bisect` computes it: all but the last token, then the last."""
+    """The logits of each piece of a prompt, as `apr bisect` computes it: all but the last two tokens, then each alone."""
     path = ReferencePath(model) if where == "reference" else FastPath(model, capacity=len(tokens) + 3, threads=threads)
-    return [path.forward(tokens[:-1], tap), path.forward(tokens[-1:], tap)]
+    return [path.forward(part, tap) for part in (tokens[:-2], tokens[-2:-1], tokens[-1:])]
 
 
 def stages(model, where, tokens, given=None, threads=1):
@@ -51,7 +51,11 @@ def stages(model, where, tokens, given=None, threads=1):
     def tap(stage, layer, array):
         pieces = seen.setdefault((stage, layer), [])
         pieces.append(array.copy())
-        return None if given is None else given[stage, layer][len(pieces) - 1]
+        return (
+            None
+            if given is None
+            else np.ascontiguousarray(given[stage, layer][len(pieces) - 1][..., : array.shape[-1]])
+        )
 
     with np.errstate(all="ignore"):
         forwards(model, where, tokens, tap, threads)

@@ -91,7 +91,7 @@ def test_a_side_beside_itself_tests_determinism_alone(sides):
         assert beside_itself(sides[name], sides[name], True) == alone
         assert not_tested(sides[name], sides[name], True, 8) == []
     whole, pieces = sides["reference"], replace(sides["reference"], split=True)
-    assert beside_itself(pieces, whole, True) == f"{alone} (here of a prompt in two pieces, too)"
+    assert beside_itself(pieces, whole, True) == f"{alone} (here of a prompt in pieces, too)"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_not_itself(sides, a, b, same):
     assert beside_itself(sides[a], sides[b], same) == ""
 
 
-@pytest.mark.parametrize(("tokens", "lines"), [(1, 2), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("tokens", "lines"), [(1, 2), (3, 2), (4, 1)])
 def test_a_short_prompt_leaves_kernels_out(sides, tokens, lines):
     found = not_tested(sides["fast"], sides["reference"], True, tokens)
     assert len(found) == lines

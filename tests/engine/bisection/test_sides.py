@@ -49,11 +49,11 @@ def test_what_is_handed_over_is_the_part_of_each_piece_and_the_logits_of_the_las
     assert np.array_equal(pieces.tap("lm_head", None, logits), given["lm_head", None])
 
 
-def test_the_subject_is_run_in_two_pieces_unless_there_is_one_token(model):
+def test_the_last_two_tokens_of_the_subject_come_alone(model):
     side = fast(model)
-    assert (side.parts(8), side.parts(1)) == ((7, 1), (1,))
+    assert [side.parts(tokens) for tokens in (8, 3, 2, 1)] == [(6, 1, 1), (1, 1, 1), (1, 1), (1,)]
     side.stages(TOKENS, Pieces(len(TOKENS)))
-    assert side.facts()["pieces"] == [7, 1]
+    assert side.facts()["pieces"] == [6, 1, 1]
     assert side.forwards == 1
 
 

@@ -69,7 +69,7 @@ def test_subject_alone_is_the_fast_path_against_the_reference(capsys, model):
     assert list(found) == KEYS
     assert (found["schema"], found["verdict"], found["exit_code"]) == ("apr-bisect/1", "WITHIN_FLOOR", 0)
     assert (found["subject"]["path"], found["oracle"]["path"]) == ("fast", "reference")
-    assert found["subject"]["pieces"] == [len(found["tokens"]) - 1, 1]
+    assert found["subject"]["pieces"] == [len(found["tokens"]) - 2, 1, 1]
     assert found["stages"] == {"expected": 37, "subject": 37, "oracle": 37, "compared": 37}
     assert found["tokens"] == list(PROMPT.encode())
     assert len(found["rows"]) == 37
@@ -292,7 +292,7 @@ def test_a_folder_of_an_oracle_lacks_what_it_could_not_give(capsys, model, tmp_p
 def test_what_ran_is_seen_where_the_oracle_has_the_logits_alone(capsys, model, tmp_path):
     folder = stages(capsys, model, tmp_path / "logits", "lm_head", "reference")
     found = told(capsys, model, folder, code=2)
-    assert found["computed"].endswith(f"of {2 * 13 - 1} products int8 in {2 * 13 - 1}")
+    assert found["computed"].endswith(f"of {3 * 13 - 2} products int8 in {3 * 13 - 2}")
     assert (found["verdict"], found["findings"]) == ("CANNOT_TELL", [])
 
     def forward(self, tokens, tap=None, chunk=None):
