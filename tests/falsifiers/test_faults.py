@@ -39,7 +39,7 @@ def prompt_for(name):
 
 
 def forwards(model, where, tokens, tap=None, threads=1):
-    """The logits of each piece of a prompt, as `apr bisect` computes it: all but the last two tokens, then each alone."""
+    """The logits of each piece of a prompt, as `apr bisect` computes it: the last two tokens alone."""
     path = ReferencePath(model) if where == "reference" else FastPath(model, capacity=len(tokens) + 3, threads=threads)
     return [path.forward(part, tap) for part in (tokens[:-2], tokens[-2:-1], tokens[-1:])]
 
