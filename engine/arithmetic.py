@@ -70,19 +70,30 @@ class HonestPath(ReferencePath):
         super().__init__(model)
 
     def angles(self, positions: NDArray[np.int64]) -> Floats:
-        """As the reference; in float32, each pair's is that of the pair before it times one number, as in llama.cpp.
+        """As the reference; in float32, of two angles for each position and pair the one that errs more.
 
-        Of honest ways in float32 it errs most, in proportion to the position and the pair.
+        One is llama.cpp's: of each pair, that of the pair before times one number, which errs in proportion to the
+        pair. But at some positions its roundings cancel, and those of other honest ways do not: Transformers rounds
+        the frequency, and the position times it. So the other angle is the farther of the two float32 numbers that the
+        right one lies between: none errs by less than half a unit in the last place, except at position 0 and where
+        the frequency itself, as that of the first pair, is a float32 number.
         """
+        exact = super().angles(positions)
         if self.dtype is np.float64:
-            return super().angles(positions)
+            return exact
         c = self.model.config
         steps = np.full((len(positions), c.rope_dim // 2), c.rope_base ** (-2.0 / c.rope_dim), np.float32)
         steps[:, 0] = positions
         angles: F32 = np.multiply.accumulate(steps, axis=1)
         if self.model.rope_factors is not None:
             angles = angles / self.model.rope_factors
-        return angles / np.float32(c.rope_scale)
+        angles /= np.float32(c.rope_scale)
+        nearest = exact.astype(np.float32)
+        farther = np.nextafter(nearest, np.where(nearest < exact, np.inf, -np.inf).astype(np.float32))
+        frequencies = super().angles(np.ones(1, np.int64))
+        sure = (frequencies == frequencies.astype(np.float32)) | (exact == 0)
+        other = np.where(sure, nearest, farther)
+        return np.where(np.abs(angles - exact) < np.abs(other - exact), other, angles)
 
     def rounded(self, x: Floats) -> Floats:
         """x to the nearest of what the arithmetic stores, ties to even."""

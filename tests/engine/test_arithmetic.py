@@ -134,13 +134,7 @@ def test_norms_rotations_and_scores_are_rounded_at_each_of_their_operations(name
     row = kept(rmsnorm(fed["post_attn_residual", 0], np.ones(c.hidden, np.float32), c.rms_eps))
     assert np.array_equal(got["ffn_norm", 0], kept(row * kept(model.layers[0].ffn_norm)))
     x = fed["qkv_bias", 1][:, : c.q_width].reshape(6, 8, 32)
-    angle, step = (
-        np.arange(6, dtype=np.float32)[:, None, None] * np.ones(8, np.float32),
-        np.float32(c.rope_base**-0.125),
-    )
-    for pair in range(1, 8):
-        angle[..., pair] = angle[..., pair - 1] * step
-    angle /= np.float32(c.rope_scale)
+    angle = np.float32(honest_angles(np.arange(6), c.rope_base, 16, c.rope_scale))[:, None, :]
     cosine, sine, want = kept(np.cos(angle)), kept(np.sin(angle)), x.copy()
     a, b = (slice(0, 16, 2), slice(1, 16, 2)) if c.pairing == "adjacent" else (slice(0, 8), slice(8, 16))
     want[..., a] = kept(kept(x[..., a] * cosine) - kept(x[..., b] * sine))
@@ -150,6 +144,45 @@ def test_norms_rotations_and_scores_are_rounded_at_each_of_their_operations(name
     products = kept(np.einsum("thd,shd->ths", q, np.repeat(k, 2, axis=1)))
     seen = np.tri(6, dtype=bool)[:, None, :]
     assert np.array_equal(got["attn_scores", 1], np.where(seen, kept(products / np.float32(32**0.5)), -np.inf))
+
+
+def honest_angles(positions, base, width, scale):
+    """The angles of HonestPath in float32, as its docstring says, number by number."""
+    found = [[float(position)] for position in positions]
+    step = np.float32(base ** (-2 / width))
+    for position, row in zip(positions, found, strict=True):
+        for _ in range(1, width // 2):
+            row.append(np.float32(row[-1]) * step)
+        for pair in range(width // 2):
+            frequency = base ** (-2 * pair / width)
+            right, recurrent = position / scale * frequency, np.float32(row[pair]) / np.float32(scale)
+            near = np.float32(right)
+            around = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+            between = [one for one in around if abs(float(one) - right) < np.spacing(near)]  # the two next to it
+            other = near if position == 0 or frequency == 1 else max(between, key=lambda one: abs(float(one) - right))
+            row[pair] = max(recurrent, other, key=lambda one: abs(float(one) - right))
+    return found
+
+
+@pytest.mark.parametrize(("base", "scale"), [(10000.0, 1.0), (1e6, 1.0), (500000.0, 4.0)])
+def test_no_angle_of_float32_is_right_by_chance(base, scale):
+    """Transformers' angles, of another honest way, err by no more than a few times as much at any position and pair."""
+    model = random_model(np.random.default_rng(5), "llama", "F32")
+    c = replace(model.config, head_dim=64, rope_dim=64, rope_base=base, rope_scale=scale)
+    path = HonestPath(replace(model, config=c, rope_factors=None), arithmetic_named("float32"))
+    positions = np.arange(500)
+    right = positions[:, None] / scale * base ** (-np.arange(32) / 32)
+    got = path.angles(positions)
+    assert got.dtype == np.float32
+    error = np.abs(got - right)
+    assert not error[:, 0].any()
+    assert not error[0].any()
+    unit = np.spacing(right[1:, 1:].astype(np.float32))
+    assert (error[1:, 1:] >= 0.499 * unit).all()
+    frequencies = np.float32(1) / np.float32(base) ** (np.arange(0, 64, 2, dtype=np.float32) / np.float32(64))
+    other = np.abs(positions[:, None].astype(np.float32) * (frequencies / np.float32(scale)) - right)
+    assert (other[1:, 1:] <= 4 * error[1:, 1:]).all()
+    assert error[:, 1:].mean() < 12 * other[:, 1:].mean()  # no excuse for what is wrong
 
 
 def test_what_float16_cannot_hold_becomes_infinite_without_a_warning():
