@@ -1,7 +1,8 @@
 """A measured floor that a tolerance refers to: by how much honest arithmetic errs, as `apr floor --output` wrote it.
 
 Of the file, "apr-floor/1", what is read here is the model's sha256 and, of each row that is measured against float64,
-its largest errors over prompts and layers. Whose file it is, and how it was measured, is no matter of pv.
+its largest errors over prompts and layers, which have to agree with its medians and its layers. Whose file it is, and
+how it was measured, is no matter of pv.
 """
 
 import math
@@ -100,7 +101,19 @@ def _rows(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _row(row: Mapping[str, Any]) -> tuple[tuple[str, str, str], dict[str, float]]:
     key = tuple(str(row.get(name)) for name in ("a", "kind", "stage"))
-    return (key[0], key[1], key[2]), {name: _error(_part(row, name, "max"), name) for name in METRICS if name in row}
+    errors = {}
+    for name in METRICS:
+        if name in row:
+            errors[name], median = (_error(_part(row, name, part), part, name) for part in ("max", "median"))
+            if median > errors[name]:
+                raise ValueError(f"the median {name} of {key[2]} is {median:g}, above the largest, {errors[name]:g}")
+    layers = row.get("layers")
+    if not isinstance(layers, list) or not layers:
+        raise ValueError(f"{key[2]} has no layers")
+    largest = max(_error(layer, "max", "nmse") for layer in layers)
+    if "nmse" in errors and errors["nmse"] != largest:
+        raise ValueError(f"the largest nmse of {key[2]} is {errors['nmse']:g}, but that of its layers is {largest:g}")
+    return (key[0], key[1], key[2]), errors
 
 
 def _part(mapping: Mapping[str, Any], key: str, inner: str) -> Any:
@@ -110,9 +123,9 @@ def _part(mapping: Mapping[str, Any], key: str, inner: str) -> Any:
     return value[inner]
 
 
-def _error(value: Any, name: str) -> float:
+def _error(value: Any, part: str, name: str) -> float:
     if value == "inf":
         return math.inf
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ValueError(f"the largest {name} of a row is {value!r:.40}")
+        raise ValueError(f"the {'largest' if part == 'max' else part} {name} of a row is {value!r:.40}")
     return float(value)

@@ -1,7 +1,7 @@
 """Rules about tolerances: that they state a limit and a reason, and that the limit is one that somebody can justify.
 
-What justifies a limit is a floor that was measured (pv.floor), or a source: one of metadata.references that `because`
-names. What the source says is for review.
+What justifies a limit is a floor that was measured (pv.floor). Where none can be measured a source does: one of
+metadata.references that `because` names, beside the number. What the source says is for review.
 """
 
 import math
@@ -14,6 +14,7 @@ from pv.findings import ERROR, Hit, called, project_rule, rule
 from pv.floor import ANY, METRICS, MOST_TIMES, floor_of, read_bytes, stored_floor
 from pv.project import Project
 from pv.rules.own import hit_in
+from pv.words import ROLES
 
 EXEMPT = {
     "bytes": "a size is counted, not rounded: no arithmetic errs in it",
@@ -21,8 +22,13 @@ EXEMPT = {
     "lines": "as bytes",
     "seconds": "time that may be spent is what a promise asks for: nothing honest is refused by it but what is slow",
 }
-"""Metrics whose limits need no floor and no source, each with its reason. What may be wrong is none of them, counted or
-not: the number of values that may differ is how far results may lie apart."""
+"""Metrics whose limits need no floor and no source, each with its reason, where the prediction says the limit in that
+unit: what measures reads no metric, so one of another name would exempt any limit. What may be wrong is none of them,
+counted or not: the number of values that may differ is how far results may lie apart."""
+LIKE = ("mse", "rms", "rmse", "cosine", "max_abs")
+"""Other names of what METRICS measure: of a model's stages it can be said in one of those."""
+FIGURE = re.compile(r"(?<![\w.^-])(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?(?![\w^]|[.,]\d)", re.IGNORECASE)
+"""A number in a sentence, "1,024" too; of a power, a version or a date there is none."""
 NAME_ENDS = re.compile(r"[,:;](?=\s|$)|\s\((?=[^()]*[,:;])")
 """Where the name of a reference ends: "IEEE 754-2019, section 4.3" and "Layer Normalization (Ba et al., 2016)"."""
 
@@ -105,16 +111,26 @@ def unjustified_limit(contract: Contract) -> Iterator[Hit]:
         held = test.tolerance
         if not test.ours or held is None or held.limit is None or not 0 < held.limit < math.inf:
             continue
-        if held.metric.strip().lower() not in EXEMPT and not _justified(held, sources):
-            what = f"nobody can justify its limit {held.limit:g}: no floor holds it, and because names no source"
-            floor = f"floors are of {', '.join(METRICS)}"
-            if held.metric in METRICS:
-                floor = "floor: {file: .., stage: any, arithmetic: int8, times: 2.0}, of apr floor MODEL --output FILE"
-            yield hit_in(test, "tolerance", what, f"{floor}; or {_named(sources)}", "limit")
+        if _justified(test, sources) or _is_counted(test):
+            continue
+        what, metric = f"nobody can justify its limit {held.limit:g}: no floor holds it", _plain(held.metric)
+        floor = "floor: {file: .., stage: any, arithmetic: int8, times: 2.0}, of apr floor MODEL --output FILE"
+        if _errs_on_models(test):
+            hint = floor if held.metric in METRICS else f"metric: nmse, and {floor}"
+            yield hit_in(test, "tolerance", f"{what}, and of its models one can be measured", hint, "limit")
+            continue
+        named = any(_names(held.because, name) for name in sources)
+        what += ", and because names " + (f"a source, but not {held.limit:g} beside it" if named else "no source")
+        if metric in EXEMPT:
+            hint = f"in its prediction: at most {held.limit:g} {metric}"
+        else:
+            of_metrics = floor if held.metric in METRICS else f"floors are of {', '.join(METRICS)}"
+            hint = f"{of_metrics}; or {f'write {held.limit:g} beside the source' if named else _named(sources)}"
+        yield hit_in(test, "tolerance", what, hint, "limit")
     for entry, key, name, value, tests in _stated(contract) if contract.ours else ():
         if not 0 < value < math.inf or not_applicable(entry):
             continue
-        limits = [its.limit for test in tests if (its := test.tolerance) and _justified(its, sources)]
+        limits = [test.tolerance.limit for test in tests if test.tolerance and _justified(test, sources)]
         if not any(limit is not None and value <= limit < math.inf for limit in limits):
             what = f"nobody can justify the {key} {value:g}: no test of it is held to as much, by a floor or a source"
             one = tests[0].id if tests else "a test that names it"
@@ -122,11 +138,46 @@ def unjustified_limit(contract: Contract) -> Iterator[Hit]:
             yield Hit(entry.at(key), f"{name}: {what}", hint)
 
 
-def _justified(tolerance: Tolerance, sources: dict[str, str]) -> bool:
-    """Whether a floor holds the limit, or its reason names a source."""
-    because = " ".join(tolerance.because.casefold().split())
-    named = any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", because) for name in sources)
-    return tolerance.floor is not None or named
+def _justified(test: FalsificationTest, sources: dict[str, str]) -> bool:
+    """Whether a floor holds the limit, or, where none can be measured, its reason names a source and the limit."""
+    held = test.tolerance
+    if held is None or held.floor is not None:
+        return held is not None
+    rests = (rest for name in sources if (rest := _names(held.because, name)))
+    return not _errs_on_models(test) and any(_says(rest, held.limit) for rest in rests)
+
+
+def _names(because: str, source: str) -> str:
+    """The reason without the source that it names, whose name may hold numbers; empty where it does not name it."""
+    text = " ".join(because.casefold().split())
+    rest, times = re.subn(rf"(?<!\w){re.escape(source)}(?!\w)", " .. ", text)
+    return rest if times else ""
+
+
+def _says(text: str, limit: float | None) -> bool:
+    return any(float(figure.replace(",", "")) == limit for figure in FIGURE.findall(text))
+
+
+def _is_counted(test: FalsificationTest) -> bool:
+    """Whether the limit is of a metric that is exempt, and the prediction says so much, in that unit."""
+    metric = _plain(test.tolerance.metric) if test.tolerance else ""
+    if test.tolerance is None or metric not in EXEMPT or _errs_on_models(test):
+        return False
+    unit = re.search(rf"\b{metric[:-1]}s?\b", test.prediction, re.IGNORECASE)
+    return unit is not None and _says(test.prediction, test.tolerance.limit)
+
+
+def _errs_on_models(test: FalsificationTest) -> bool:
+    """Whether a floor of it can be measured: it runs on models, and its metric or its prediction is of METRICS."""
+    if test.tolerance is None or not test.models or not set(test.falsifiers) - {ROLES[0]}:
+        return False
+    words = re.sub(r"[\s_-]+", "_", test.prediction.casefold())
+    foretold = any(re.search(rf"(?<![^\W_]){metric}(?![^\W_])", words) for metric in METRICS)
+    return foretold or _plain(test.tolerance.metric) in (*METRICS, *LIKE)
+
+
+def _plain(metric: str) -> str:
+    return re.sub(r"[\s_-]+", "_", metric.strip().casefold())
 
 
 def _sources(contract: Contract) -> dict[str, str]:

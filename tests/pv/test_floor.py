@@ -26,8 +26,12 @@ HELD = CONTRACT.replace("  status: PARTIAL\n", f"  {TOLERANCE}\n").replace(
 LINE = HELD.splitlines().index(f"  {TOLERANCE}") + 1
 
 
+def spread(largest, median=0.0):
+    return {"max": largest, "median": median}
+
+
 def row(stage, nmse, a="int8", kind="cumulative", **more):
-    return {"a": a, "b": "float64", "kind": kind, "stage": stage, "nmse": {"max": nmse, "median": 0.0}, **more}
+    return {"a": a, "b": "float64", "kind": kind, "stage": stage, "nmse": spread(nmse), "layers": [nmse], **more}
 
 
 def document(*rows, sha256=TINY):
@@ -112,6 +116,26 @@ def test_an_infinite_floor_is_read_as_such():
         (json.dumps(document(row("x", -1.0))).encode(), r"the largest nmse of a row is -1\.0"),
         (json.dumps(document(row("x", True))).encode(), "the largest nmse of a row is True"),
         (json.dumps(document(row("x", math.nan))).encode(), "NaN is not JSON"),
+        (
+            json.dumps(document(row("x", 0.4, layers=[0.9]))).encode(),
+            r"the largest nmse of x is 0\.4, but that of its layers is 0\.9",
+        ),
+        (
+            json.dumps(document(row("x", 0.4, layers=[0.3, 0.1]))).encode(),
+            r"the largest nmse of x is 0\.4, but that of its layers is 0\.3",
+        ),
+        (json.dumps(document(row("x", 0.4, layers=[0.4, "nan"]))).encode(), "the largest nmse of a row is 'nan'"),
+        (json.dumps(document(row("x", 0.4, layers=[]))).encode(), "x has no layers"),
+        (json.dumps(document(row("x", 0.4, layers=0.4))).encode(), "x has no layers"),
+        (json.dumps(document({**row("x", 0.4), "nmse": {"max": 0.4}})).encode(), "nmse has no median"),
+        (
+            json.dumps(document({**row("x", 0.4), "nmse": spread(0.4, 0.5)})).encode(),
+            r"the median nmse of x is 0\.5, above the largest, 0\.4",
+        ),
+        (
+            json.dumps(document(row("x", 0.4, rms_ratio=spread(0.1, 0.2)))).encode(),
+            r"the median rms_ratio of x is 0\.2, above the largest, 0\.1",
+        ),
     ],
 )
 def test_what_is_no_floor_is_refused(data, message):

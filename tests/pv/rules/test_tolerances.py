@@ -8,7 +8,7 @@ from pv.contract import make_contract
 from pv.findings import ERROR, RULES
 from pv.floor import METRICS
 from pv.rules import check
-from pv.rules.tolerances import EXEMPT
+from pv.rules.tolerances import EXEMPT, LIKE
 from pv.yaml_loader import load
 
 ROOT = Path(__file__).parents[3]
@@ -30,6 +30,10 @@ proof_obligations:
 falsification_tests:
 """
 OURS = "falsifiers: {algorithm: 'a:b'}, mutants: [m], "
+LIVE = "falsifiers: {algorithm: 'a:b', live: 'a:b'}, mutants: [m], "
+NOBODY = "T-1: nobody can justify its limit"
+OF_METRICS = f"floors are of {', '.join(METRICS)}"
+ON_MODELS = "of its models one can be measured"
 FLOOR = "floor: {file: f.json, stage: any, arithmetic: int8, times: 2.0}"
 SOURCES = "Higham (2002), RFC 8949, Root Mean Square Layer Normalization, .."
 SOURCE = f"name its source in because, as metadata.references do ({SOURCES})"
@@ -54,13 +58,10 @@ def contract(*tests, claim="", equation="", head=HEAD):
     "metric",
     [
         *METRICS,
+        *LIKE,
         "abs_error",
         "ulp",
         "ULP",
-        "cosine",
-        "mse",
-        "rms",
-        "max_abs",
         "mismatches",
         "bits",
         "count",
@@ -68,12 +69,60 @@ def contract(*tests, claim="", equation="", head=HEAD):
         "x",
     ],
 )
-@pytest.mark.parametrize("falsifiers", ["algorithm: 'a:b'", "algorithm: 'a:b', live: 'a:b'"])
-def test_a_limit_of_any_metric_that_nobody_can_justify_is_an_error(metric, falsifiers):
-    text = contract(f"falsifiers: {{{falsifiers}}}, models: [m], mutants: [m], {tolerance(metric)}")
-    floors = MEASURE if metric in METRICS else f"floors are of {', '.join(METRICS)}"
-    what = "T-1: nobody can justify its limit 0.0001: no floor holds it, and because names no source"
-    assert found(text) == [(ERROR, 14, what, f"{floors}; or {SOURCE}")]
+@pytest.mark.parametrize("live", [False, True])
+def test_a_limit_of_any_metric_that_nobody_can_justify_is_an_error(metric, live):
+    text = contract(f"{LIVE if live else OURS}models: [m], {tolerance(metric)}")
+    hint = f"{MEASURE if metric in METRICS else OF_METRICS}; or {SOURCE}"
+    what = "because names no source"
+    if live and metric in (*METRICS, *LIKE):
+        what, hint = ON_MODELS, MEASURE if metric in METRICS else f"metric: nmse, and {MEASURE}"
+    assert found(text) == [(ERROR, 14, f"{NOBODY} 0.0001: no floor holds it, and {what}", hint)]
+
+
+@pytest.mark.parametrize("role", ["live", "oracle"])
+@pytest.mark.parametrize("metric", [*METRICS, *LIKE, "NMSE", "' rms-ratio '", "max abs over max"])
+def test_of_models_no_source_is_an_answer_but_a_floor_alone(role, metric):
+    text = contract(f"{LIVE.replace('live', role)}models: [m], " + tolerance(metric, "1.0e+6", "RFC 8949 says 1e6"))
+    assert [message for _, _, message, _ in found(text)] == [f"{NOBODY} 1e+06: no floor holds it, and {ON_MODELS}"]
+    assert found(text.replace("says 1e6'", f"says 1e6', {FLOOR}")) == []
+    assert found(text.replace(f", {role}: 'a:b'", "")) == []
+    assert found(text.replace("models: [m], ", "")) == []
+
+
+@pytest.mark.parametrize("foretold", ["NMSE <= 1e-2, 1000000 bytes", "an rms ratio", "max_abs_over_max is", "(nmse)"])
+@pytest.mark.parametrize("metric", ["bytes", "ulp", "x"])
+def test_what_is_predicted_of_models_in_a_measured_metric_has_no_other(foretold, metric):
+    limit = tolerance(metric, "1.0e+6", "RFC 8949 says 1e6")
+    text = contract(f"{LIVE}models: [m], prediction: '{foretold}', {limit}")
+    assert [message[-len(ON_MODELS) :] for _, _, message, _ in found(text)] == [ON_MODELS]
+    assert found(text.replace(foretold, "at most 1000000 bytes, nmses, xnmse")) == []
+
+
+def test_the_limit_stands_beside_the_source():
+    ((_, _, what, hint),) = found(contract(OURS + tolerance("ulp", "1.0e+6", "docs/order.md: it is so")))
+    assert what == f"{NOBODY} 1e+06: no floor holds it, and because names a source, but not 1e+06 beside it"
+    assert hint == f"{OF_METRICS}; or write 1e+06 beside the source"
+
+
+@pytest.mark.parametrize(
+    ("limit", "because", "said"),
+    [
+        ("1.0e-4", "RFC 8949 has 1e-4", True),
+        ("1.0e-4", "RFC 8949 has 0.0001.", True),
+        ("1.0e-4", "1.00E-04 (RFC 8949)", True),
+        ("1024", "RFC 8949: 1,024 of them", True),
+        ("1.0e-4", "RFC 8949 has 1e-40", False),
+        ("1.0e-4", "RFC 8949 has 1e-3", False),
+        ("8949", "RFC 8949 has it", False),
+        ("8949", "RFC 8949 has 8949", True),
+        ("2", "RFC 8949 has 2^-24", False),
+        ("24", "RFC 8949 has 2^-24 and 2^24", False),
+        ("3.5", "RFC 8949, section 3.5.1", False),
+        ("4", "RFC 8949 has int4 and 4bit and 1e-4", False),
+    ],
+)
+def test_the_limit_is_a_number_of_the_reason_outside_of_the_name(limit, because, said):
+    assert (found(contract(OURS + tolerance("ulp", limit, because))) == []) is said
 
 
 def test_pv_validate_does_not_ask():
@@ -82,8 +131,18 @@ def test_pv_validate_does_not_ask():
 
 
 @pytest.mark.parametrize("metric", [*EXEMPT, "Bytes", " SECONDS "])
-def test_sizes_and_times_are_not_asked(metric):
-    assert found(contract(OURS + tolerance(f"'{metric}'", "4096"))) == []
+@pytest.mark.parametrize("kind", [OURS, LIVE])
+def test_sizes_and_times_that_are_predicted_are_not_asked(kind, metric):
+    unit = metric.strip().lower()
+    text = contract(f"{kind}models: [m], prediction: 'at most 4,096 {unit} each', " + tolerance(f"'{metric}'", "4096"))
+    assert found(text) == []
+    told = f"{NOBODY} 4096: no floor holds it, and because names no source"
+    assert found(text.replace(unit + " each", "of them")) == [
+        (ERROR, 14, told, f"in its prediction: at most 4096 {unit}")
+    ]
+    assert len(found(text.replace("4,096", "4,097"))) == 1
+    assert len(found(text.replace(unit + " each", f"x{unit} or {unit[:-1]}like"))) == 1
+    assert found(text.replace(unit + " each", f"{unit[:-1].title()}")) == []
 
 
 def test_the_exceptions_are_these_and_each_has_its_reason():
@@ -107,19 +166,19 @@ def test_what_is_no_limit_is_left_to_the_rule_about_limits(limit):
 @pytest.mark.parametrize(
     ("because", "named"),
     [
-        ("Higham (2002), theorem 3.1, for n = 1024", True),
-        ("theorem 3.1 of higham  (2002)", True),
-        ("RFC 8949 has 11 bits", True),
-        ("as Root Mean Square Layer Normalization found", True),
-        ("docs/order.md", True),
-        ("half a unit (docs/order.md)", True),
-        ("Higham, theorem 3.1", False),
-        ("RFC 89491", False),
-        ("XRFC 8949", False),
-        ("docs/order.mdx", False),
-        ("a paper of 2002", False),
-        ("see Ro 1", False),
-        ("Accuracy and Stability of Numerical Algorithms", False),
+        ("Higham (2002), theorem 3.1, for n = 1024: 1e-4", True),
+        ("theorem 3.1 of higham  (2002): 1e-4", True),
+        ("RFC 8949 has 11 bits: 1e-4", True),
+        ("as Root Mean Square Layer Normalization found: 1e-4", True),
+        ("docs/order.md: 1e-4", True),
+        ("half a unit (docs/order.md): 1e-4", True),
+        ("Higham, theorem 3.1: 1e-4", False),
+        ("RFC 89491: 1e-4", False),
+        ("XRFC 8949: 1e-4", False),
+        ("docs/order.mdx: 1e-4", False),
+        ("a paper of 2002: 1e-4", False),
+        ("see Ro 1: 1e-4", False),
+        ("Accuracy and Stability of Numerical Algorithms: 1e-4", False),
         ("3.1e-5 was measured on 100 random models", False),
     ],
 )
@@ -128,7 +187,7 @@ def test_a_source_that_because_names_is_an_answer(because, named):
 
 
 def test_a_source_counts_only_where_the_references_have_it():
-    told = contract(OURS + tolerance("ulp", because="RFC 8949 says so"))
+    told = contract(OURS + tolerance("ulp", because="RFC 8949 says 1e-4"))
     assert found(told) == []
     assert len(found(told.replace('  - "RFC 8949: CBOR"\n', ""))) == 1
 
@@ -146,7 +205,7 @@ def test_a_floor_is_an_answer_and_is_judged_by_another_rule():
 
 # -- obligations and equations ----------------------------------------------------------------------------------------
 
-ANSWER = tolerance("ulp", "1.0e-3", "RFC 8949")
+ANSWER = tolerance("ulp", "1.0e-3", "RFC 8949 has 1e-3")
 
 
 @pytest.mark.parametrize(
@@ -162,6 +221,9 @@ ANSWER = tolerance("ulp", "1.0e-3", "RFC 8949")
         ("1.1e-3", [OURS + ANSWER, OURS + tolerance("nmse", "2.0e-3", more=f", {FLOOR}")], False),
         ("1.0e-3", [OURS + "models: []"], True),
         ("1.0e-3", [OURS + tolerance("nmse", "1.0e-3")], True),
+        ("1.0e-3", [OURS + tolerance("nmse", "1.0e-3", "RFC 8949 has 1e-3")], False),
+        ("1.0e-3", [OURS + tolerance("nmse", "1.0e-3", "RFC 8949 has it")], True),
+        ("1.0e-3", [LIVE + "models: [m], " + tolerance("nmse", "1.0e-3", "RFC 8949 has 1e-3")], True),
         ("1.0e-3", [OURS + tolerance("seconds", "5")], True),
         ("1.0e-3", [OURS + tolerance("nmse", ".inf", "RFC 8949")], True),
         ("1.0e-3", [OURS + "models: []", ANSWER], True),
