@@ -176,6 +176,8 @@ def _checked(document: Any) -> Floor:
     )
     if re.fullmatch("[0-9a-f]{64}", floor.model.sha256) is None:
         raise ValueError(f"sha256 must be 64 hex digits, not {floor.model.sha256!r:.80}")
+    if re.fullmatch("[0-9a-f]{16}", floor.sums) is None or floor.sums == "0" * 16:
+        raise ValueError(f"sums must be the 16 hex digits of an order of sums, not {floor.sums!r:.80}")
     if not floor.prompts:
         raise ValueError("there is no prompt")
     have = [(row.a, row.b, row.kind, row.stage) for row in floor.rows]

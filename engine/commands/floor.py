@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXAMPLE = (
     "example: apr floor smollm2-135m --output smollm2-135m.json; apr floor smollm2-135m.json prints it again; "
     "apr floor smollm2-135m --check smollm2-135m.json measures it again; "
-    "exit codes: 0 measured, and what is checked holds; 1 it does not hold; 2 not measured"
+    "exit codes: 0 measured, and what is checked holds; 1 it does not hold; 2 not measured, or it cannot be told here"
 )
 SHOWN = 8
 """Differences that are printed; --json has all."""
@@ -91,13 +91,13 @@ def checked(args: argparse.Namespace) -> int:
     encode = open_model(place).tokenizer.encode
     other = tuple(n for n, prompt in enumerate(stored.prompts, 1) if tuple(encode(prompt.text)) != prompt.tokens)
     if other:
-        found = Checked(0, True, other, ())
+        found = Checked(same_sums=True, prompts=other)
     else:
         texts = {f"{args.check}: prompt {n}": prompt.text for n, prompt in enumerate(stored.prompts, 1)}
         asked = [f"{each.name}:{each.variant}" if each.name == "transformers" else each.name for each in stored.oracles]
-        found = compare(stored, measured(args.model, texts, asked))
+        found = compare(stored, measured(args.model, texts, asked), named_by_folder=place.is_dir())
     print(json.dumps(as_json(found)) if args.json else as_text(found, args.check))
-    return 0 if found.holds else 1
+    return 0 if found.holds else 2 if found.undecided else 1
 
 
 def as_json(found: "Checked") -> dict[str, Any]:
@@ -109,9 +109,22 @@ def as_json(found: "Checked") -> dict[str, Any]:
     return {
         "schema": "apr-floor-check/1",
         "holds": found.holds,
+        "undecided": found.undecided,
         "numbers": found.numbers,
         "same_sums": found.same_sums,
         "prompts": list(found.prompts),
+        "model": list(found.model),
+        "notes": list(found.notes),
+        "groups": [
+            {
+                "name": group.name,
+                "numbers": group.numbers,
+                "tight": group.tight,
+                "largest": plain(group.largest),
+                "allowed": group.allowed,
+            }
+            for group in found.groups
+        ],
         "different": [
             {"what": each.what, "stored": plain(each.stored), "again": plain(each.again), "allowed": each.allowed}
             for each in found.different
@@ -124,16 +137,27 @@ def as_text(found: "Checked", name: str) -> str:
     if found.prompts:
         some = ", ".join(map(str, found.prompts))
         return f"{name} no longer holds: its prompts {some} have other tokens today; nothing was measured"
-    verdict = "holds" if found.holds else "no longer holds"
-    lines = [f"{name} {verdict}: {len(found.different)} of {found.numbers} numbers differ from those measured again"]
+    count = f"{len(found.different)} of {found.numbers} numbers differ"
+    if found.undecided:
+        lines = [
+            f"{name} could not be held tightly: numpy sums in another order here, and {count}: measure it again here"
+        ]
+    elif found.same_sums:
+        lines = [f"{name} {'holds' if found.holds else 'no longer holds'}: {count} from those measured again"]
+    else:
+        verdict = "holds, but not all of it tightly" if found.holds else "no longer holds"
+        lines = [f"{name} {verdict}: {count} from those measured again, where numpy sums in another order"]
+    lines += [f"  the model's {each}" for each in found.model]
     for each in found.different[:SHOWN]:
         stored, again = ("missing" if number is None else f"{number:g}" for number in (each.stored, each.again))
         lines.append(f"  {each.what}: {stored}, and again {again}; allowed is a factor of {each.allowed:g}")
     if len(found.different) > SHOWN:
         lines.append(f"  .. and {len(found.different) - SHOWN} more: --json has all")
-    if not found.same_sums:
-        lines.append("numpy sums in another order here than where it was measured: float32's errors, and those that")
-        lines.append("float16 carries, are allowed a wide factor; on the same kind of machine none is")
+    if not all(group.tight for group in found.groups):
+        for group in sorted(found.groups, key=lambda group: not group.tight):
+            held = f"held {'tightly' if group.tight else 'loosely'}: {group.numbers} numbers of {group.name}"
+            lines.append(f"  {held}, largest factor {group.largest:.3g}, allowed {group.allowed:g}")
+    lines += [f"note: {each}" for each in found.notes]
     return "\n".join(lines)
 
 

@@ -190,9 +190,23 @@ def test_a_stored_floor_is_measured_again_and_a_doubled_number_is_found(apr, kep
         {
             "schema": "apr-floor-check/1",
             "holds": False,
+            "undecided": False,
             "numbers": 1146,
             "same_sums": True,
             "prompts": [],
+            "model": [],
+            "notes": [],
+            "groups": [
+                {
+                    "name": f"{a} {kind}",
+                    "numbers": 191,
+                    "tight": True,
+                    "largest": 2.0 if (a, kind) == KEY[:2] else 1.0,
+                    "allowed": 1.0101,
+                }
+                for a in ("float32", "float16", "int8")
+                for kind in ("cumulative", "isolated")
+            ],
             "different": [
                 {
                     "what": "int8 against float64, isolated, ffn_out: rms_ratio max",
@@ -219,12 +233,57 @@ def test_a_floor_that_another_engine_measured_no_longer_holds(apr, kept, monkeyp
     assert lines[9].endswith(" more: --json has all")
 
 
-def test_where_numpy_sums_otherwise_the_check_says_what_it_allows(apr, kept):
-    edit(kept, lambda document: document.update(sums="0" * 16))
+def scaled(a, factor):
+    def change(document):
+        for row in document["rows"]:
+            if row["a"] == a:
+                for name in ("nmse", "rms_ratio", "max_abs_over_max"):
+                    row[name] = {key: value * factor for key, value in row[name].items()}
+                row["layers"] = [value * factor for value in row["layers"]]
+
+    return change
+
+
+def test_where_numpy_sums_otherwise_the_check_says_what_it_could_hold(apr, kept):
+    edit(kept, lambda document: document.update(sums="f" * 16))
+    edit(kept, scaled("float32", 8))
     code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
-    assert (code, out.splitlines()[1][:50]) == (0, "numpy sums in another order here than where it was")
+    first = "kept.json holds, but not all of it tightly: 0 of 1146 numbers differ from those measured again"
+    assert (code, out.splitlines()) == (
+        0,
+        [
+            f"{first}, where numpy sums in another order",
+            "  held tightly: 191 numbers of float16 isolated, largest factor 1, allowed 1.1",
+            "  held tightly: 191 numbers of int8 cumulative, largest factor 1, allowed 1.0101",
+            "  held tightly: 191 numbers of int8 isolated, largest factor 1, allowed 1.0101",
+            "  held loosely: 191 numbers of float32 cumulative, largest factor 8, allowed 16",
+            "  held loosely: 191 numbers of float32 isolated, largest factor 8, allowed 16",
+            "  held loosely: 191 numbers of float16 cumulative, largest factor 1, allowed 16",
+        ],
+    )
+    edit(kept, scaled("float32", 4))
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
+    first, *rest = out.splitlines()
+    assert code == 2
+    assert first.startswith("kept.json could not be held tightly: numpy sums in another order here, and ")
+    assert first.endswith(" of 1146 numbers differ: measure it again here")
+    assert "  held loosely: 191 numbers of float32 isolated, largest factor 32, allowed 16" in rest
     edit(kept, doubled)
-    assert apr("floor", "tiny-qwen2", "--check", kept)[0] == 1
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
+    assert (code, out[:27]) == (1, "kept.json no longer holds: ")
+
+
+def test_a_floor_that_says_another_model_no_longer_holds_and_other_versions_are_noted(apr, kept):
+    edit(kept, lambda document: document.update(numpy="9.9"))
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
+    holds = "kept.json holds: 0 of 1146 numbers differ from those measured again\n"
+    note = f"note: numpy: 9.9 in the file, {version('numpy')} today\n"
+    assert (code, out) == (0, holds + note)
+    edit(kept, lambda document: document["model"].update(name="else", architecture="llama"))
+    code, out, _ = apr("floor", "tiny-qwen2", "--check", kept)
+    model = "  the model's name: else in the file, tiny-qwen2 today\n"
+    model += "  the model's architecture: llama in the file, qwen2 today\n"
+    assert (code, out) == (1, holds.replace("holds", "no longer holds") + model + note)
 
 
 def test_prompts_that_are_other_tokens_today_are_told_and_nothing_is_measured(apr, kept):
@@ -250,7 +309,10 @@ def test_a_stored_floor_is_checked_with_the_oracles_that_it_was_measured_with(ap
     flags = ("--oracle", "transformers:bfloat16", "--oracle", "llama-cpp")
     floor(apr, "--prompts", prompts, *flags, "--output", "kept.json")
     code, out, _ = apr("floor", "tiny-qwen2", "--check", "kept.json")
-    assert (code, out) == (0, "kept.json holds: 0 of 1719 numbers differ from those measured again\n")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, "kept.json holds: 0 of 1719 numbers differ from those measured again")
+    assert [line.split()[1] for line in lines[1:]] == ["tightly:"] * 6 + ["loosely:"] * 3
+    assert lines[8].split(" of ")[1] == "transformers bfloat16 cumulative, largest factor 1, allowed 16"
     assert asked == 2 * [("transformers", {"dtype": "bfloat16"}), ("llama-cpp", {})]
 
 
