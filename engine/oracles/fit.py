@@ -2,26 +2,28 @@
 
 Each stage that it promises comes once, in our shapes, and no two arrays share memory. Each is what the captured stages
 before it give: the reference path, fed with them, is no further off than bisection allows over the floor, which is
-measured for this model and these tokens on the captured inputs. That costs 3 to 5 evaluations of every stage in numpy,
+measured for this model and these tokens on the captured inputs. That costs 3 to 6 evaluations of every stage in numpy,
 and memory: all captured stages are held, those in float64 beside them (kept as float32), and those of one arithmetic
 or two.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.bisection.floor import Evaluations
+from engine.arithmetic import HonestPath, arithmetic_named, to_int8
+from engine.bisection.floor import INT8, Evaluations, Floor
 from engine.bisection.readings import Error, Reading, error_of, read
-from engine.bisection.sides import Stages, of_oracle
-from engine.bisection.stages import Key, expected, inputs, name_of, shape
+from engine.bisection.sides import Pieces, Stages, of_oracle
+from engine.bisection.stages import Key, expected, inputs, name_of, shape, weights
 from engine.errors import EngineError
-from engine.model import Model
+from engine.model import Model, Weight
 from engine.oracles import Oracle, watched
 from engine.oracles.watched import UnfaithfulError
-from engine.reference import Floats, ReferencePath
+from engine.reference import Floats, ReferencePath, matmul
 
 F32 = NDArray[np.float32]
 
@@ -88,11 +90,12 @@ def readings(oracle: Oracle, model: Model, tokens: Sequence[int], stages: Stages
     c, names = model.config, of_oracle(oracle.name, oracle.variant)
     floor = Evaluations().floor(model, names, tokens, stages)
     turned = _turned(model, stages, floor.exact)
+    scaled = _scaled(model, tokens, stages, floor) if oracle.name == "llama-cpp" else {}
     lost = {key for key, array in stages.items() if np.isnan(array).any()}
     for key in expected(c.n_layers):
         if key not in stages or not lost.isdisjoint(inputs(key, c.n_layers)):
             continue
-        floors = [*floor.of(names, key), *turned.get(key, ())]
+        floors = [*floor.of(names, key), *_summed(key, model, floor), *turned.get(key, ()), *scaled.get(key, ())]
         if all(np.isfinite(one.stage.whole) for one in floors):
             yield key, read(stages[key], floor.exact[key], key[0], c, floors)
 
@@ -121,6 +124,53 @@ def _turned(model: Model, stages: Stages, exact: Stages) -> dict[Key, list[Error
                 turned = path.rotate(heads, np.arange(len(qkv))).reshape(len(qkv), -1).astype(np.float32)
             found[stage, layer] = [error_of(turned, exact[stage, layer], stage, c)]
     return found
+
+
+def _summed(key: Key, model: Model, floor: Floor) -> list[Error]:
+    """Of a product, its float32 error in sums one after another: of n terms it is the root of n times that in pairs.
+
+    In which order a library sums is not known; 32 terms at a time are the least that their vectors add.
+    """
+    terms = max((weight.columns for weight in weights(key, model)), default=0) / 32
+    return [floor.errors["float32"][key].times(math.sqrt(terms))] if terms > 1 else []
+
+
+class HalfScales(HonestPath):
+    """int8, but scales of blocks of 32 activations are kept in float16, as ggml keeps them (block_q8_0, block_q8_1).
+
+    Of weights with minima (Q4_1, Q5_1), these meet the block's sum, which is in float16 too.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model, arithmetic_named(INT8))
+
+    def product(self, x: Floats, weight: Weight) -> Floats:
+        if weight.format.block != 32:
+            return super().product(x, weight)
+        largest = np.abs(x.astype(np.float32)).reshape(len(x), -1, 32).max(axis=2, keepdims=True)
+        scale = largest / np.float32(127)
+        share = np.divide(scale.astype(np.float16), scale, out=np.ones_like(scale), where=scale != 0)
+        exact = to_int8(x, 32).reshape(len(x), -1, 32)
+        worth = exact * share
+        product = matmul(worth.reshape(x.shape), weight)
+        if weight.format.name in ("Q4_1", "Q5_1"):
+            blocks = weight.raw.reshape(weight.rows, -1, weight.format.nbytes)
+            minima = np.ascontiguousarray(blocks[:, :, 2:4]).view("<f2")[:, :, 0].astype(np.float64)
+            lost = exact.sum(axis=2).astype(np.float32).astype(np.float16) - worth.sum(axis=2)
+            product = product + lost @ minima.T
+        return product
+
+
+def _scaled(model: Model, tokens: Sequence[int], stages: Stages, floor: Floor) -> dict[Key, list[Error]]:
+    """What scales in float16 change in the products of int8, one float16 step of the largest entries."""
+    if all(weight.format.block != 32 for key in stages for weight in weights(key, model)):
+        return {}
+    pieces = Pieces(len(tokens), stages)
+    HalfScales(model).forward(tokens, pieces.tap)
+    c, single = model.config, floor.int8
+    return {
+        key: [error_of(array, single[key], key[0], c)] for key, array in pieces.stages.items() if weights(key, model)
+    }
 
 
 def told(reading: Reading) -> str:

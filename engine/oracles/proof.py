@@ -171,8 +171,8 @@ def _judged(
             return EngineError(
                 f"our reference path is wrong on a known-good model: the oracles {oracle.name} and {other} agree in "
                 f"{name_of(key)}, and it gives something else: {fit.told(misfit.reading)}",
-                hint="no comparison with it tells anything until what it reads, dequantises or computes there is mended, "
-                "or else what captures from both",
+                hint="no comparison with it tells anything until what it reads, dequantises or computes there is "
+                "mended, or else what captures from both",
             )
     error.hint = (
         f"either {oracle.engine} is a version that this engine does not know, or our reference path is wrong; another "

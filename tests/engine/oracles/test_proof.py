@@ -561,8 +561,8 @@ def test_a_fault_of_ours_that_two_oracles_agree_about_is_ours(beside, ours_wrong
         "layer 0, and it gives something else: they differ by "
     )
     assert caught.value.hint == (
-        "no comparison with it tells anything until what it reads, dequantises or computes there is mended, or else what "
-        "captures from both"
+        "no comparison with it tells anything until what it reads, dequantises or computes there is mended, or else "
+        "what captures from both"
     )
     assert fake.OPEN == []
 
