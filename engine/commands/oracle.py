@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args)
     from engine.generate import check_prompt
     from engine.opening import identity_beside, open_model
-    from engine.oracles import watched
+    from engine.oracles import fit
     from engine.registry import locate
     from engine.trace_folder import TraceWriter
 
@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
             if not given:
                 raise EngineError(f"{oracle.name} cannot give {lacking}", where="--save-tensor", hint="choose others")
             with TraceWriter(folder, stages=given, layers=layers) as writer:
-                watched.forward(oracle, tokens, writer.tap)
+                for (stage, layer), array in fit.fitting(oracle, opened.model, tokens).items():
+                    writer.tap(stage, layer, array)
                 manifest = writer.finish(
                     engine=oracle.engine,
                     model={"name": config.name, "sha256": sha256(), "architecture": config.architecture},

@@ -20,11 +20,11 @@ FORWARDS = 2
 class UnfaithfulError(EngineError):
     """What an oracle captures is not what it computes, or not what it was when it was captured: the reason."""
 
-    def __init__(self, oracle: Oracle, reason: str) -> None:
+    def __init__(self, oracle: Oracle, reason: str, hint: str = "") -> None:
         self.reason = reason
         super().__init__(
             f"the oracle {oracle.name} ({oracle.variant}) is not believed on this model: {reason}",
-            hint=f"take another oracle; {oracle.engine} may be a version that this engine does not know",
+            hint=hint or f"take another oracle; {oracle.engine} may be a version that this engine does not know",
         )
 
 

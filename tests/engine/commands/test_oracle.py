@@ -146,7 +146,8 @@ def test_an_oracle_that_fails_its_proof_writes_nothing(apr, monkeypatch):
         r"apr: the oracle transformers \(float32\) failed its proof on a known-good model: attention of layer 0 is not "
         r"what its inputs give: they differ by [\d.]+, where honest rounding errs by [\d.e-]+; most at \[\d, \d+\], "
         r"\S+ and \S+: \S+ times the floor there\n"
-        r"  hint: it is not believed; fake 1\.0 may be a version that this engine does not know\n",
+        r"  hint: either fake 1\.0 is a version that this engine does not know, or our reference path is wrong; "
+        r"another oracle, where it is installed and gives this stage, tells which\n",
         err,
     )
 
@@ -165,6 +166,31 @@ def test_a_capture_that_changes_the_logits_of_this_model_writes_nothing(apr, mon
     assert err == (
         "apr: the oracle transformers (float32) is not believed on this model: its logits are others while stages are "
         "captured\n  hint: take another oracle; fake 1.0 may be a version that this engine does not know\n"
+    )
+
+
+@pytest.mark.parametrize("chosen", ["all", "lm_head"])
+def test_a_stage_that_its_inputs_do_not_give_on_this_model_writes_nothing(apr, monkeypatch, chosen):
+    """It is honest on the models of the proof, and up to the tenth token; nor is it asked only for what is saved."""
+
+    class Late(Fake):
+        def hand_over(self, capture, stage, layer, array):
+            if (stage, layer) == ("attention", 2) and self.path == locate("tiny-qwen2"):
+                array[9:] *= np.float32(1.5)
+            capture(stage, layer, array)
+
+    monkeypatch.setattr(fake, "KIND", Late)
+    assert apr(*TRACE)[0] == 0  # 9 tokens
+    Path("theirs").rename("kept")
+    code, out, err = apr(*TRACE, "--save-tensor", chosen, "--prompt", "What is 2+2? Tell me in three words, and why.")
+    assert (code, out, os.listdir()) == (2, "", ["kept"])
+    assert err.startswith(
+        "apr: the oracle transformers (float32) is not believed on this model: attention of layer 2 is not what its "
+        "inputs give: they differ by "
+    )
+    assert err.endswith(
+        "\n  hint: take another oracle; fake 1.0 may be a version that this engine does not know, or our reference "
+        "path, which it is held to, wrong on this model\n"
     )
 
 

@@ -1,6 +1,7 @@
 """Tests of engine.oracles.proof: each defect that a dumper may have is planted in one, and named."""
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,9 +11,10 @@ from engine.arithmetic import HonestPath, arithmetic_named
 from engine.bisection.floor import HalfProducts
 from engine.bisection.stages import name_of
 from engine.errors import EngineError
-from engine.model import read_model
+from engine.model import Weight, read_model
 from engine.opening import open_file
-from engine.oracles import MODULES, MissingLibraryError, open_oracle, proof
+from engine.oracles import MODULES, MissingLibraryError, fit, open_oracle, proof
+from engine.reference import ReferencePath
 from engine.registry import locate
 from engine.stages import NAMES, WHOLE
 from tests.engine.oracles import fake
@@ -282,10 +284,67 @@ def test_honest_rounding_is_believed(models, name, kind, dtype):
     assert proved(models[name], kind, dtype)
 
 
+class NextFrequencies(Fake):
+    """A library whose powers give the next float32 number for each rotary frequency."""
+
+    def forward(self, tokens, capture=None):
+        turned = ReferencePath.angles
+
+        def angles(path, positions):
+            return turned(path, positions) * (1 + 2.0**-23)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ReferencePath, "angles", angles)
+            return super().forward(tokens, capture)
+
+
+def test_frequencies_that_are_a_step_off_are_believed_at_far_positions_too(models):
+    path = models["small-llama"]
+    assert proof.check(NextFrequencies(path, "float32"), read_model(open_file(path)), proof.LONG)
+
+
+def test_a_position_that_is_off_by_a_thousandth_is_not_believed(models):
+    class Off(Fake):
+        def forward(self, tokens, capture=None):
+            turned = ReferencePath.angles
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ReferencePath, "angles", lambda path, at: turned(path, at + 0.001))
+                return super().forward(tokens, capture)
+
+    path = models["small-llama"]
+    with pytest.raises(EngineError, match=refusal("q_post_rope of layer 0 is not what its inputs give")):
+        proof.check(Off(path, "float32"), read_model(open_file(path)), proof.LONG)
+
+
+def test_what_honest_arithmetic_cannot_hold_is_no_fault_but_a_nan_that_came_from_numbers_is(models):
+    """Scaled by 1e5, the gain of the last norm takes its output past the end of float16."""
+    path = models["small-llama"]
+    model = read_model(open_file(path))
+    big = replace(model, final_norm=model.final_norm * np.float32(1e5))
+
+    def opened(kind):
+        oracle = kind(path, "float16")
+        oracle.model = big
+        return oracle
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        stages = proof.check(opened(Rounding), big)
+    assert not np.isfinite(stages["final_norm", None]).all()
+
+    class Broken(Rounding):
+        at, off = ("ffn_up", 1), np.nan
+
+        def __init__(self, path, dtype):
+            super().__init__(path, dtype, Broken.at, Broken.off)
+
+    with pytest.raises(EngineError, match=refusal("ffn_up of layer 1 is not what its inputs give", "float16")):
+        proof.check(opened(Broken), big)
+
+
 def floors(path, kind, dtype):
     """What an honest oracle of this kind may err by at each stage, on its own inputs: root mean square."""
     found = {}
-    take = proof.read
+    take = fit.read
 
     def keep(a, b, stage, *rest):
         reading = take(a, b, stage, *rest)
@@ -293,7 +352,7 @@ def floors(path, kind, dtype):
         return reading
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof, "read", keep)
+        patch.setattr(fit, "read", keep)
         proved(path, kind, dtype)
     return found
 
@@ -362,16 +421,21 @@ def test_a_stage_comes_once_in_our_shape(models, defect, reason):
 def test_an_oracle_is_opened_once_it_is_proved_and_not_proved_again(monkeypatch):
     checked = []
     check = proof.check
-    monkeypatch.setattr(proof, "check", lambda oracle, model: checked.append(model.config.name) or check(oracle, model))
+
+    def counted(oracle, model, tokens):
+        checked.append((model.config.name, len(tokens)))
+        return check(oracle, model, tokens)
+
+    monkeypatch.setattr(proof, "check", counted)
     with installed(monkeypatch):
         oracle = open_oracle("transformers", locate("tiny-qwen2"))
         assert (oracle.model.path, fake.OPEN) == (locate("tiny-qwen2"), [oracle])
         oracle.close()
-        assert checked == ["tiny-qwen2", "small llama"]
+        assert checked == [("tiny-qwen2", 9), ("small llama", 9), ("small llama", 261)]
         open_oracle("transformers", locate("tiny-qwen2")).close()
-        assert len(checked) == 2
+        assert len(checked) == 3
         open_oracle("transformers", locate("tiny-qwen2"), dtype="float16").close()
-        assert len(checked) == 4
+        assert len(checked) == 6
     assert fake.OPEN == []
 
 
@@ -421,7 +485,7 @@ def test_two_that_round_agree_but_not_with_one_that_errs_by_four_times_their_flo
 
     def keep(a, b, stage, *rest):
         reading = take(a, b, stage, *rest)
-        found.setdefault(stage, []).append(reading.floor)  # first of its own, then of both
+        found.setdefault(stage, []).append(reading.floor)
         return reading
 
     with pytest.MonkeyPatch.context() as patch:
@@ -432,6 +496,117 @@ def test_two_that_round_agree_but_not_with_one_that_errs_by_four_times_their_flo
         wrong = partial(RoundingLlamaCpp, at=at, off=4 * found[stage][-1])
         with pytest.raises(EngineError, match=refusal(f"{name_of(at)} is not that of the oracle second: ", dtype)):
             beside(Rounding, wrong, dtype)
+    assert fake.OPEN == []
+
+
+LATE = {
+    "softmax past the padding of keys": ("attn_softmax", 256),
+    "attention past the first tokens": ("attention", 9),
+}
+
+
+@pytest.mark.parametrize("case", LATE)
+def test_a_defect_that_begins_after_the_short_prompt_is_told(beside, case):
+    at, start = LATE[case]
+
+    class Late(Fake):
+        def hand_over(self, capture, stage, layer, array):
+            if (stage, layer) == (at, 1):
+                array[start:] *= np.float32(1.5)
+            capture(stage, layer, array)
+
+    class Second(Fake):
+        name, variant = "second", "cpu"
+
+    with pytest.raises(EngineError, match=refusal(f"{at} of layer 1 is not what its inputs give")):
+        beside(Late, Second)
+
+
+# ---------------------------------------------------------------- which side is wrong
+
+
+@pytest.fixture
+def ours_wrong(monkeypatch):
+    """Our embedding is cut to 16 bits, in the reference path and in every arithmetic: a fault in code that they share.
+
+    Gives fakes that are spared, by their name.
+    """
+    right = Weight.dequantised
+
+    def cut(weight):
+        values = right(weight)
+        if "embd" in weight.name:
+            values = (values.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+        return values
+
+    monkeypatch.setattr(Weight, "dequantised", cut)
+
+    class Right(Fake):
+        def forward(self, tokens, capture=None):
+            with monkeypatch.context() as patch:
+                patch.setattr(Weight, "dequantised", right)
+                return super().forward(tokens, capture)
+
+    class Second(Right):
+        name, variant = "second", "cpu"
+
+    return {"transformers": Right, "second": Second}
+
+
+def test_a_fault_of_ours_that_two_oracles_agree_about_is_ours(beside, ours_wrong):
+    with pytest.raises(EngineError) as caught:
+        beside(ours_wrong["transformers"], ours_wrong["second"])
+    assert caught.value.args[0].startswith(
+        "our reference path is wrong on a known-good model: the oracles transformers and second agree in embedding of "
+        "layer 0, and it gives something else: they differ by "
+    )
+    assert caught.value.hint == (
+        "no comparison with it tells anything until what it reads, dequantises or computes there is mended, or else "
+        "what captures from both"
+    )
+    assert fake.OPEN == []
+
+
+EITHER = (
+    "either fake 1.0 is a version that this engine does not know, or our reference path is wrong; another oracle, "
+    "where it is installed and gives this stage, tells which"
+)
+THEIRS = "it is not believed; fake 1.0 may be a version that this engine does not know"
+
+
+def missing(path, dtype):
+    raise MissingLibraryError("no module")
+
+
+class Swapped(Fake):
+    def hand_over(self, capture, stage, layer, array):
+        capture(stage, layer, np.ascontiguousarray(array[::-1]) if stage == "embedding" else array)
+
+
+class Moved(Fake):
+    name, variant = "second", "cpu"
+
+    def hand_over(self, capture, stage, layer, array):
+        capture(stage, layer, moved(array) if stage == "embedding" else array)
+
+
+class Without(Fake):
+    name, variant, missing = "second", "cpu", ("embedding",)
+
+
+class Agreeing(Fake):
+    name, variant = "second", "cpu"
+
+
+@pytest.mark.parametrize(
+    ("second", "hint"),
+    [(missing, EITHER), (Moved, EITHER), (Without, EITHER), (Agreeing, THEIRS)],
+    ids=["none", "another that errs otherwise", "one that lacks the stage", "one that fits"],
+)
+def test_who_errs_is_open_unless_another_oracle_tells(beside, second, hint):
+    with pytest.raises(EngineError, match=refusal("embedding of layer 0 is not what its inputs give")) as caught:
+        beside(Swapped, second)
+    assert caught.value.hint == hint
     assert fake.OPEN == []
 
 
