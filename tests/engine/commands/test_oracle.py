@@ -85,25 +85,27 @@ def test_save_tensor_and_layer_select(apr):
 
 
 class Lacking(Fake):
+    name = "llama-cpp"  # the one that may lack stages
     missing = ("attn_scores", "ffn_silu")
 
 
 def test_what_an_oracle_cannot_give_is_listed_and_left_out(apr, monkeypatch):
     monkeypatch.setattr(fake, "KIND", Lacking)
     code, out, err = apr(*TRACE)
+    line = LINE.replace("oracle transformers", "oracle llama-cpp")
     assert (code, out) == (0, "63 tensors in theirs\n")
-    assert err == f"{LINE}apr: transformers cannot give, and the folder lacks: attn_scores, ffn_silu\n"
+    assert err == f"{line}apr: llama-cpp cannot give, and the folder lacks: attn_scores, ffn_silu\n"
     manifest = read_manifest(Path("theirs"))
     assert {entry.stage for entry in manifest.tensors} == set(NAMES) - {"attn_scores", "ffn_silu"}
     assert manifest.missing == ("attn_scores", "ffn_silu")
-    assert apr(*TRACE, "--save-tensor", "attention")[2] == LINE
+    assert apr(*TRACE, "--save-tensor", "attention")[2] == line
 
 
 def test_nothing_but_what_it_cannot_give_is_refused(apr, monkeypatch):
     monkeypatch.setattr(fake, "KIND", Lacking)
     code, out, err = apr(*TRACE, "--save-tensor", "ffn_silu,attn_scores")
     assert (code, out, os.listdir()) == (2, "", [])
-    assert err == ("apr: --save-tensor: transformers cannot give attn_scores, ffn_silu\n  hint: choose others\n")
+    assert err == ("apr: --save-tensor: llama-cpp cannot give attn_scores, ffn_silu\n  hint: choose others\n")
 
 
 def test_tokens_that_the_oracle_reads_otherwise_are_told_and_ours_are_run(apr, monkeypatch):
