@@ -122,11 +122,9 @@ class BisectReport:
             return f"every bit of {counts['compared']} stages"
         if verdict.name == "WITHIN_FLOOR":
             compared = f"{counts['compared']} of {counts['expected']} stages compared"
-            magnified = any(
-                row.cumulative and row.cumulative.whole > CARRIED_ALLOWANCE for row in self.found.measured.rows
-            )
-            by_itself = " by itself (what was carried is)" if magnified else ""
-            return f"{compared}, none above what honest arithmetic errs by{by_itself}"
+            carried = max((row.cumulative.whole for row in self.found.measured.rows if row.cumulative), default=0.0)
+            magnified = "; this model magnifies what was carried" if carried > CARRIED_ALLOWANCE else ""
+            return f"{compared}, none above what honest arithmetic errs by{magnified}"
         if verdict.name == "CANNOT_TELL":
             return f"missing: {verdict.missing[0]}"
         names = [name_of((one.stage, one.layer)) for one in verdict.defects]

@@ -243,5 +243,10 @@ def test_the_goals_of_this_repository_name_tests_that_exist():
 
     config = find(Path(__file__))
     assert config.milestones is not None
-    assert [goal.id for goal in read(config.milestones, "milestones.yaml")] == ["TRACE-1", "PARITY-1", "DETERMINISM-1", "BISECT-1"]
+    assert [goal.id for goal in read(config.milestones, "milestones.yaml")] == [
+        "TRACE-1",
+        "PARITY-1",
+        "DETERMINISM-1",
+        "BISECT-1",
+    ]
     assert milestones_report.report(config, None).lines
