@@ -1,6 +1,7 @@
 """Tests of engine.oracles.proof: each defect that a dumper may have is planted in one, and named."""
 
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -341,10 +342,11 @@ def test_what_honest_arithmetic_cannot_hold_is_no_fault_but_a_nan_that_came_from
         proof.check(opened(Broken), big)
 
 
-def floors(path, kind, dtype):
-    """What an honest oracle of this kind may err by at each stage, on its own inputs: root mean square."""
+@contextmanager
+def floors_read(module):
+    """The floors, root mean square, beside which this module reads errors meanwhile: a list of each stage."""
     found = {}
-    take = fit.read
+    take = module.read
 
     def keep(a, b, stage, *rest):
         reading = take(a, b, stage, *rest)
@@ -352,7 +354,13 @@ def floors(path, kind, dtype):
         return reading
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "read", keep)
+        patch.setattr(module, "read", keep)
+        yield found
+
+
+def floors(path, kind, dtype):
+    """What an honest oracle of this kind may err by at each stage, on its own inputs: root mean square."""
+    with floors_read(fit) as found:
         proved(path, kind, dtype)
     return found
 
@@ -480,16 +488,7 @@ def test_another_oracle_that_is_installed_must_agree(beside):
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_two_that_round_agree_but_not_with_one_that_errs_by_four_times_their_floor(beside, models, dtype):
     """In a stage that both have, also where much was carried to it."""
-    found = {}
-    take = proof.read
-
-    def keep(a, b, stage, *rest):
-        reading = take(a, b, stage, *rest)
-        found.setdefault(stage, []).append(reading.floor)
-        return reading
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof, "read", keep)
+    with floors_read(proof) as found:
         beside(Rounding, RoundingLlamaCpp, dtype)
     for stage in ("attn_out", "ffn_up", "lm_head"):
         at = (stage, None) if stage in WHOLE else (stage, 1)
