@@ -5,6 +5,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engine import oracles
@@ -390,8 +391,10 @@ def test_transformers_in_float32_errs_no_more_than_float32(apr, prompts):
     (oracle,) = found["oracles"]
     assert (oracle["name"], oracle["variant"], oracle["missing"]) == ("transformers", "float32", [])
     at = {(row["a"], row["stage"]): row["nmse"]["max"] for row in found["rows"] if row["kind"] == "cumulative"}
-    for stage in NAMES:  # each is one sample of what rounding became: other kernels of numpy's give up to eight times
-        assert at["transformers float32", stage] <= 16 * at["float32", stage] + 1e-14, stage
+    over = {stage: at["transformers float32", stage] / (at["float32", stage] + 1e-14) for stage in NAMES}
+    assert np.median(list(over.values())) <= 2
+    for stage, times in over.items():  # a softmax near 1 is mostly 0 besides: one sample of few entries
+        assert times <= (8 if stage == "attn_softmax" else 4), stage
     assert at["transformers float32", "ffn_out"] > 1e-14
 
 
